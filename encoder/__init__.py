@@ -1,0 +1,1 @@
+"""Offline training. It meets the workers only in `schemas`."""

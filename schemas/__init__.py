@@ -1,0 +1,1 @@
+"""The contract: records, topics, wire format, hashing and errors. Imports nothing of ours."""
