@@ -1,0 +1,180 @@
+"""A campaign's definition, and the record that starts one of its waves in a shard."""
+
+from dataclasses import dataclass, field
+
+from schemas.checks import check_finite, check_name, check_share, check_text
+from schemas.errors import CampaignError
+from schemas.ids import NO_SEND
+
+__all__ = ["Campaign", "ContextFeature", "PolicyParam", "Template", "WaveStart"]
+
+PolicyParam = bool | int | float | str | list[str]
+
+STATUSES = ("active", "paused", "stopped")
+MOST_TEMPLATES = 200
+MOST_WAVES = 1000
+MINUTES_A_DAY = 1440
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Template:
+    """One notification that can be sent: an action of the campaign's policy."""
+
+    id: str
+    channel: str
+    features: dict[str, float]
+    variables: dict[str, str] = field(default_factory=dict)
+    status: str = "active"
+
+    def __post_init__(self) -> None:
+        check_name("templates.id", self.id)
+        check_name(f"templates.{self.id}.channel", self.channel)
+        if self.id == NO_SEND:
+            raise CampaignError(f"templates.id may not be {NO_SEND!r}: it stands for sending none")
+        for name, value in self.features.items():
+            check_finite(f"templates.{self.id}.features.{name}", value, CampaignError)
+        if self.status not in ("active", "paused"):
+            raise CampaignError(
+                f"templates.{self.id}.status must be active or paused, got {self.status!r}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextFeature:
+    """One feature of a user that the policy sees, as one or more columns."""
+
+    attribute: str | None = None
+    event: str | None = None
+    center: float = 0.0
+    scale: float = 1.0
+    one_of: list[str] = field(default_factory=list)
+    buckets: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.attribute is None) == (self.event is None):
+            raise CampaignError("context: each feature names an attribute or an event, not both")
+        name = self.attribute or self.event
+        check_finite(f"context.{name}.center", self.center, CampaignError)
+        if not (self.scale > 0 and self.scale < float("inf")):
+            raise CampaignError(f"context.{name}.scale must be above 0, got {self.scale}")
+        if not 0 <= self.buckets <= 256:
+            raise CampaignError(f"context.{name}.buckets must be 0 to 256, got {self.buckets}")
+        if self.one_of and self.buckets:
+            raise CampaignError(f"context.{name} has one_of and buckets: keep one of them")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Campaign:
+    """Goal, actions, audience and schedule."""
+
+    campaign_id: str
+    version: int
+    status: str
+    templates: list[Template]
+    waves: int
+    wave_deadline_ms: int
+    policy: str
+    context: list[ContextFeature]
+    expires_after_ms: int
+    attribution_window_ms: int
+    allowed_lateness_ms: int
+    correction_horizon_ms: int
+    reward_weights: dict[str, float]
+    changed_at_ms: int
+    audience_users: list[str] | None = None
+    audience_segment: str | None = None
+    starts_at_ms: int | None = None
+    policy_params: dict[str, PolicyParam] = field(default_factory=dict)
+    holdout: float = 0.0
+    baseline_action: str | None = None
+    baseline_share: float = 0.0
+    cap_sends: int | None = None
+    cap_period_ms: int = 86_400_000
+    quiet_from_minute: int | None = None
+    quiet_until_minute: int | None = None
+    value_weights: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_name("campaign", self.campaign_id)
+        if self.status not in STATUSES:
+            raise CampaignError(f"status must be one of {', '.join(STATUSES)}, got {self.status!r}")
+        self._check_templates()
+        self._check_audience()
+        self._check_times()
+        for table in ("reward_weights", "value_weights"):
+            for kind, weight in getattr(self, table).items():
+                check_finite(f"{table}.{kind}", weight, CampaignError)
+        if not self.reward_weights and not self.value_weights:
+            raise CampaignError("rewards: name at least one kind of feedback, such as click: 1")
+
+    def _check_templates(self) -> None:
+        ids = [template.id for template in self.templates]
+        if not 1 <= len(ids) <= MOST_TEMPLATES:
+            raise CampaignError(f"templates: a campaign has 1 to {MOST_TEMPLATES}, got {len(ids)}")
+        twice = sorted({name for name in ids if ids.count(name) > 1})
+        if twice:
+            raise CampaignError(f"templates: {', '.join(twice)} stands twice: rename one")
+        if self.baseline_share and self.baseline_action is None:
+            raise CampaignError("baseline.share is set: name the baseline.action too")
+        if self.baseline_action is not None and self.baseline_action not in ids:
+            raise CampaignError(
+                f"baseline.action {self.baseline_action!r} is none of the templates "
+                f"({', '.join(ids[:10])}): add it or name one of them"
+            )
+
+    def _check_audience(self) -> None:
+        check_share("holdout", self.holdout)
+        check_share("baseline.share", self.baseline_share)
+        if self.holdout + self.baseline_share > 1.0:
+            raise CampaignError(
+                f"holdout and baseline.share add up to {self.holdout + self.baseline_share}: "
+                "at most 1 can be given away"
+            )
+        if self.audience_users is not None and self.audience_segment is not None:
+            raise CampaignError("audience: name users or a segment, not both")
+        for user in self.audience_users or ():
+            check_text("audience.users", user, 256, CampaignError)
+        if not 1 <= self.waves <= MOST_WAVES:
+            raise CampaignError(f"waves must be 1 to {MOST_WAVES}, got {self.waves}")
+        if self.cap_sends is not None and not 1 <= self.cap_sends <= 32:
+            raise CampaignError(f"cap.sends must be 1 to 32, got {self.cap_sends}")
+
+    def _check_times(self) -> None:
+        for name in (
+            "wave_deadline_ms",
+            "expires_after_ms",
+            "attribution_window_ms",
+            "cap_period_ms",
+        ):
+            if getattr(self, name) <= 0:
+                raise CampaignError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.allowed_lateness_ms < 0:
+            raise CampaignError(f"allowed_lateness_ms may not be {self.allowed_lateness_ms}")
+        closes = self.attribution_window_ms + self.allowed_lateness_ms
+        if self.correction_horizon_ms < closes:
+            raise CampaignError(
+                f"correction_horizon of {self.correction_horizon_ms} ms ends before the window "
+                f"and its lateness ({closes} ms): make it longer"
+            )
+        for name in ("quiet_from_minute", "quiet_until_minute"):
+            minute = getattr(self, name)
+            if minute is not None and not 0 <= minute < MINUTES_A_DAY:
+                raise CampaignError(f"{name} must be 0 to 1439, got {minute}")
+        if (self.quiet_from_minute is None) != (self.quiet_until_minute is None):
+            raise CampaignError("quiet hours need both an hour that they start and one they end")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaveStart:
+    """Tells one shard of the users to decide for an instalment of the audience."""
+
+    campaign: Campaign
+    wave: int
+    shard: int
+    policy_version: int
+    encoder_version: str
+    share_from: float
+    share_until: float
+    started_at_ms: int
+    deadline_ms: int
+    users: list[str] | None = None
