@@ -1,0 +1,192 @@
+"""What a linear model keeps of its examples: sums that can be made in parts and added."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from schemas.errors import PolicyError
+from streams.core.policies.data import Examples, FloatArray
+
+__all__ = ["Statistics", "crossed", "statistics_of"]
+
+ROWS = 4096  # features of so many examples are laid out at once: at most 16 MiB
+
+
+def crossed(contexts: FloatArray, action_features: FloatArray) -> FloatArray:
+    """Cross user and action features, with a constant on either side.
+
+    ``phi(x, a) = (1, x) ⊗ (1, a)``: a constant, the user's effects, the action's effects, and
+    what the action means to this user.
+
+    Parameters
+    ----------
+    contexts
+        x, (n, d_user).
+    action_features
+        a, (n, d_action).
+
+    Returns
+    -------
+    FloatArray
+        phi, (n, d) with d = (1 + d_user)(1 + d_action).
+
+    >>> crossed(np.array([[2.0]]), np.array([[3.0, 5.0]]))
+    array([[ 1.,  3.,  5.,  2.,  6., 10.]])
+    """
+    ones = np.ones((len(contexts), 1))
+    users = np.hstack([ones, contexts])  # (n, 1 + d_user)
+    acts = np.hstack([ones, action_features])  # (n, 1 + d_action)
+    return (users[:, :, None] * acts[:, None, :]).reshape(len(users), -1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """Sums over examples, each weighted by ``2^(-age / half-life)``, age taken from ``at_ms``.
+
+    Attributes
+    ----------
+    gram
+        sum of w phi phi', (d, d), symmetric.
+    moment
+        sum of w phi r, (d,).
+    power
+        sum of w r².
+    weight
+        sum of w: the effective number of examples.
+    n
+        Examples, corrections not counted.
+    at_ms
+        The newest decision that is contained; None where there is none.
+    """
+
+    gram: FloatArray
+    moment: FloatArray
+    power: float
+    weight: float
+    n: int
+    at_ms: int | None
+
+    @classmethod
+    def empty(cls, d: int) -> Self:
+        """Give the sums over no examples with features phi of dimension d."""
+        return cls(
+            gram=np.zeros((d, d)), moment=np.zeros(d), power=0.0, weight=0.0, n=0, at_ms=None
+        )
+
+    def plus(self, other: Self, half_life_ms: float = 0.0) -> Self:
+        """Add other sums, after both are aged to the newer of the two (half-life 0: never).
+
+        Raises
+        ------
+        PolicyError
+            If the dimensions differ.
+        """
+        if self.moment.shape != other.moment.shape:
+            raise PolicyError(
+                f"statistics must have dimension {len(self.moment)}, got {len(other.moment)}: "
+                "add only what the same policy and encoder made"
+            )
+        at_ms = max((at for at in (self.at_ms, other.at_ms) if at is not None), default=None)
+        mine = _fade(self.at_ms, at_ms, half_life_ms)
+        theirs = _fade(other.at_ms, at_ms, half_life_ms)
+        return type(self)(
+            gram=mine * self.gram + theirs * other.gram,
+            moment=mine * self.moment + theirs * other.moment,
+            power=mine * self.power + theirs * other.power,
+            weight=mine * self.weight + theirs * other.weight,
+            n=self.n + other.n,
+            at_ms=at_ms,
+        )
+
+    def state(self) -> dict[str, object]:
+        """Give the sums as numbers and arrays; of the symmetric one the lower triangle."""
+        return {
+            "gram": self.gram[np.tril_indices(len(self.moment))],  # (d (d + 1) / 2,)
+            "moment": self.moment,
+            "power": self.power,
+            "weight": self.weight,
+            "n": self.n,
+            "at_ms": self.at_ms,
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], d: int) -> Self:
+        """Take up what :meth:`state` gave.
+
+        Raises
+        ------
+        PolicyError
+            If the sums are not of dimension d, not finite, or no sums of squares.
+        """
+        triangle, moment = state["gram"], state["moment"]
+        power, weight = float(state["power"]), float(state["weight"])
+        fits = np.shape(moment) == (d,) and np.shape(triangle) == (d * (d + 1) // 2,)
+        if not fits or not all(np.isfinite(part).all() for part in (triangle, moment)):
+            raise PolicyError(
+                f"statistics must be finite and of dimension {d}, got {np.size(moment)}: "
+                "take another snapshot"
+            )
+        if not (np.isfinite(power) and 0.0 <= weight < np.inf and state["n"] >= 0):
+            raise PolicyError(
+                f"statistics cannot have power={power}, weight={weight}, n={state['n']}: "
+                "take another snapshot"
+            )
+        gram = np.zeros((d, d))
+        gram[np.tril_indices(d)] = triangle
+        gram = gram + np.tril(gram, -1).T
+        at_ms = None if state["at_ms"] is None else int(state["at_ms"])
+        return cls(
+            gram=gram,
+            moment=np.array(moment),
+            power=power,
+            weight=weight,
+            n=int(state["n"]),
+            at_ms=at_ms,
+        )
+
+
+def statistics_of(examples: Examples, half_life_ms: float = 0.0) -> Statistics:
+    """Sum up examples.
+
+    A new one adds ``phi phi'``, ``phi r``, ``r²`` and 1; a correction from r' to r adds nothing
+    but ``phi (r - r')`` and ``r² - r'²``, so that the sums are those of the right rewards.
+
+    Parameters
+    ----------
+    examples
+        n of them, d_user and d_action features.
+    half_life_ms
+        The age at which an example counts half; 0: none is forgotten.
+    """
+    d = (1 + examples.contexts.shape[1]) * (1 + examples.action_features.shape[1])
+    if not len(examples):
+        return Statistics.empty(d)
+    new = examples.is_new
+    newest = int(examples.at_ms.max())
+    weights = np.ones(len(examples))
+    if half_life_ms:
+        weights = np.exp2((examples.at_ms - newest) / half_life_ms)
+    before = np.where(new, 0.0, examples.previous)
+    gram, moment = np.zeros((d, d)), np.zeros(d)
+    for start in range(0, len(examples), ROWS):
+        rows = slice(start, start + ROWS)
+        phi = crossed(examples.contexts[rows], examples.action_features[rows])  # (rows, d)
+        moment += phi.T @ (weights[rows] * (examples.rewards[rows] - before[rows]))
+        half = phi[new[rows]] * np.sqrt(weights[rows][new[rows]])[:, None]
+        gram += half.T @ half  # the product of a matrix with itself is symmetric to the bit
+    return Statistics(
+        gram=gram,
+        moment=moment,
+        power=float(weights @ (examples.rewards**2 - before**2)),
+        weight=float(weights[new].sum()),
+        n=int(new.sum()),
+        at_ms=newest,
+    )
+
+
+def _fade(at_ms: int | None, newest_ms: int | None, half_life_ms: float) -> float:
+    if not half_life_ms or at_ms is None or newest_ms is None:
+        return 1.0
+    return float(np.exp2((at_ms - newest_ms) / half_life_ms))
