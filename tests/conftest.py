@@ -1,0 +1,92 @@
+"""Fixtures for every suite: the recorded data, and a real Kafka.
+
+Kafka is the first that is there: the one at ``GROUNDSWELL_TEST_BOOTSTRAP``; testcontainers' where
+``GROUNDSWELL_TEST_DOCKER=1`` and a Docker engine answers; the embedded one. Where none starts its
+tests are skipped, or fail with ``GROUNDSWELL_TEST_REQUIRE_KAFKA=1``.
+"""
+
+import os
+import secrets
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from schemas.errors import BrokerError
+from streams.kafka.broker import EmbeddedKafka
+from streams.kafka.reach import require_broker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kafka:
+    bootstrap: str
+    admin: AdminClient
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    with ExitStack() as stack:
+        try:
+            bootstrap = (
+                os.environ.get("GROUNDSWELL_TEST_BOOTSTRAP")
+                or _container(stack)
+                or _embedded(stack, tmp_path_factory.mktemp("kafka"))
+            )
+            require_broker(bootstrap)
+        except BrokerError as error:
+            if os.environ.get("GROUNDSWELL_TEST_REQUIRE_KAFKA") == "1":
+                pytest.fail(str(error), pytrace=False)
+            pytest.skip(str(error))
+        admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+        yield Kafka(bootstrap=bootstrap, admin=admin)
+
+
+def _container(stack: ExitStack) -> str | None:
+    if os.environ.get("GROUNDSWELL_TEST_DOCKER") != "1":
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # testcontainers' own, at import
+        import docker
+        from testcontainers.kafka import KafkaContainer
+    try:
+        docker.from_env().ping()
+    except docker.errors.DockerException:
+        return None
+    container = KafkaContainer().with_kraft()
+    for name in ("OFFSETS_TOPIC", "TRANSACTION_STATE_LOG"):
+        container.with_env(f"KAFKA_{name}_REPLICATION_FACTOR", "1")
+    container.with_env("KAFKA_TRANSACTION_STATE_LOG_MIN_ISR", "1")
+    container.with_env("KAFKA_AUTO_CREATE_TOPICS_ENABLE", "false")
+    container.with_env("KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS", "0")
+    return stack.enter_context(container).get_bootstrap_server()
+
+
+def _embedded(stack: ExitStack, folder: Path) -> str:
+    return stack.enter_context(EmbeddedKafka(folder / "broker", die_with_parent=True)).bootstrap
+
+
+@pytest.fixture
+def namespace(kafka: Kafka) -> Iterator[str]:
+    """Give a prefix for topics that is this test's alone; they are deleted after it."""
+    prefix = f"t-{secrets.token_hex(3)}-"
+    yield prefix
+    topics = [t for t in kafka.admin.list_topics(timeout=10).topics if t.startswith(prefix)]
+    if topics:
+        for deleted in kafka.admin.delete_topics(topics).values():
+            deleted.result(10)
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """Give the folder of recorded data sets."""
+    folder = os.environ.get("GROUNDSWELL_TEST_DATA")
+    if not folder:
+        pytest.skip("GROUNDSWELL_TEST_DATA names no folder of recorded data")
+    path = Path(folder)
+    if not path.is_dir():
+        pytest.fail(f"GROUNDSWELL_TEST_DATA={folder} is no folder", pytrace=False)
+    return path
