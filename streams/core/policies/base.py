@@ -37,8 +37,8 @@ class Policy(ContextualPolicy, abc.ABC):  # type: ignore[misc,unused-ignore]
     """A stochastic map from context to actions.
 
     A worker calls :meth:`action_dist`, :func:`draw` and :meth:`learn_many` on chunks. River's
-    ``pull`` and ``update`` serve one context at a time, as a dictionary; for them the policy has
-    to know its actions and the order of the context's columns, and it carries a seed.
+    ``pull`` and ``update`` serve one context at a time, as a dictionary; they need to be told the
+    actions, the order of the context's columns, and a seed.
 
     Parameters
     ----------
@@ -47,13 +47,11 @@ class Policy(ContextualPolicy, abc.ABC):  # type: ignore[misc,unused-ignore]
     d_action
         Features of an action.
     actions
-        For ``pull`` and ``update``: the actions and their features. May be left out where
-        ``d_action`` is 0.
+        The actions and their features; may be left out where ``d_action`` is 0.
     columns
-        For ``pull`` and ``update``: the keys of a context in the order of its vector. A key that
-        a context lacks counts as 0, River's convention for sparse features.
+        The keys of a context in the order of its vector; one that it lacks is 0, as in River.
     seed
-        For ``pull``: of its random stream.
+        Of the random stream of ``pull``.
 
     Attributes
     ----------
@@ -207,21 +205,7 @@ class Policy(ContextualPolicy, abc.ABC):  # type: ignore[misc,unused-ignore]
         previous: float = math.nan,
         at_ms: int = 0,
     ) -> None:
-        """Learn one example, as River asks for it.
-
-        Parameters
-        ----------
-        arm_id
-            The action that was taken.
-        context
-            Feature names and values.
-        reward
-            r.
-        previous
-            The reward learned before, where this corrects it.
-        at_ms
-            When the decision was made.
-        """
+        """Learn one example, River's way; the words are those of :class:`Examples`."""
         actions = self._actions([arm_id])
         self.learn_many(
             Examples(

@@ -16,8 +16,8 @@ def best_shares(
     """Estimate the probability that an action scores highest among the eligible ones.
 
     ``s = (1, x) W (1, a)'`` for each draw of weights W. What all actions share cancels, so the
-    first column of W is left out and the mean action is subtracted; each row of x, and each draw,
-    may be scaled freely. Then float32 is exact enough, whatever the features' sizes.
+    first column of W is left out and the mean action is subtracted; each draw may be scaled
+    freely. Then float32 is exact enough, whatever the features' sizes.
 
     Parameters
     ----------
@@ -38,8 +38,7 @@ def best_shares(
     """
     n, n_actions = eligible.shape
     n_draws = len(weights)
-    users = np.hstack([np.ones((n, 1)), contexts])  # (n, 1 + d_user)
-    users = (users / np.abs(users).max(axis=1, keepdims=True)).astype(np.float32)
+    users = np.hstack([np.ones((n, 1)), contexts]).astype(np.float32)  # (n, 1 + d_user)
     width = users.shape[1]
     acts = actions - actions.mean(axis=0)  # (n_actions, d_action)
     theta = weights.reshape(n_draws, width, -1)[:, :, 1:]  # (n_draws, 1 + d_user, d_action)

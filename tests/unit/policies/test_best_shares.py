@@ -47,6 +47,18 @@ def test_what_all_actions_share_does_not_blur_small_differences(scene):
     )
 
 
+def test_a_large_feature_that_all_actions_share_does_not_either(scene):
+    moved = {**scene, "actions": scene["actions"] + 1e6}
+    np.testing.assert_allclose(best_shares(**moved), best_shares(**scene), atol=1.0 / 40)
+
+
+def test_weights_of_nothing_make_all_alike(scene):
+    scene["weights"] = np.zeros((40, 12))
+    eligible = scene["eligible"]
+    alike = eligible / np.maximum(eligible.sum(axis=1, keepdims=True), 1)
+    np.testing.assert_allclose(best_shares(**scene), alike)
+
+
 def test_actions_that_cannot_be_told_apart_share_alike(scene):
     scene["actions"] = np.zeros((5, 2))
     scene["eligible"] = np.ones((25, 5), dtype=bool)

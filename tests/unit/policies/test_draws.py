@@ -30,6 +30,14 @@ def test_what_has_no_probability_is_never_drawn():
     assert abs((drawn == 1).mean() - 0.5) < 0.02
 
 
+def test_the_smallest_random_number_draws_the_first_that_is_possible():
+    class Zeros:
+        def random(self, n):
+            return np.zeros(n)
+
+    assert draw(np.array([[0.0, 0.4, 0.6]]), Zeros()).tolist() == [1]
+
+
 def test_a_certain_action_is_always_drawn():
     assert (draw(np.tile([0.0, 0.0, 1.0], (1_000, 1)), np.random.default_rng(0)) == 2).all()
 

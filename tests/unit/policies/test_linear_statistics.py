@@ -142,6 +142,22 @@ def test_sums_of_another_model_are_refused():
         )
 
 
+def test_sums_survive_being_written_by_half(examples):
+    sums = statistics_of(examples())
+    again = Statistics.from_state(sums.state(), 12)
+    np.testing.assert_array_equal(again.gram, sums.gram)
+    assert_same(again, sums)
+
+
+def test_what_fades_counts_less_for_the_noise_too(examples):
+    policy = LinearThompson(3, 2, half_life_days=2.0)
+    chunk = as_new(examples())
+    policy.learn_many(chunk)
+    weight = policy.statistics(chunk).weight
+    assert weight < 30.0
+    assert policy.posterior.shape == pytest.approx(1.0 + weight / 2.0)
+
+
 def test_learning_is_folding_statistics(examples):
     at_once, by_parts = LinearThompson(3, 2), LinearThompson(3, 2)
     at_once.learn_many(examples())

@@ -159,4 +159,4 @@ def test_it_serves_as_a_river_policy(fresh, actions):
     assert policy.n_learned == 30
     assert set(policy.ranking) <= {"a", "c"}
     policy.update("a", {"u": 1.0}, 0.9, previous=0.1)
-    assert policy.n_learned == 30  # a correction is no new example
+    assert policy.n_learned == policy._n == 30  # a correction is no new example

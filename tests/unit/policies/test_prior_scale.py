@@ -46,6 +46,14 @@ def test_adapting_beats_a_belief_that_is_far_off():
     assert errors[True] < 0.4 * errors[False]
 
 
+def test_a_few_examples_leave_the_belief():
+    # without a belief, the evidence of six examples would move it
+    adapting, fixed = LinearThompson(3, 2), LinearThompson(3, 2, adapt=False)
+    for policy in (adapting, fixed):
+        policy.learn_many(played(0.0, n=6))
+    np.testing.assert_array_equal(adapting.posterior.mean, fixed.posterior.mean)
+
+
 def test_nothing_learned_leaves_the_belief():
     adapting, fixed = LinearThompson(3, 2), LinearThompson(3, 2, adapt=False)
     np.testing.assert_array_equal(adapting.posterior.scale, fixed.posterior.scale)

@@ -115,6 +115,13 @@ def test_an_unchanged_content_is_read(raw):
     assert to_bytes(from_bytes(rewritten(raw, lambda state: None))) == raw
 
 
+def test_the_order_of_words_in_a_state_does_not_change_its_bytes(raw):
+    policy = from_bytes(raw)
+    turned = dict(reversed(policy._learned().items()))
+    policy._learned = lambda: turned
+    assert to_bytes(policy) == raw
+
+
 def test_what_has_no_place_in_a_snapshot_is_refused_when_writing():
     policy = LinearThompson(1, 1)
     policy._learned = lambda: {"when": object()}
