@@ -52,6 +52,12 @@ def test_a_large_feature_that_all_actions_share_does_not_either(scene):
     np.testing.assert_allclose(best_shares(**moved), best_shares(**scene), atol=1.0 / 40)
 
 
+@pytest.mark.parametrize("size", [1e-60, 1e60])
+def test_the_size_of_weights_does_not_matter(scene, size):
+    scaled = {**scene, "weights": scene["weights"] * size}
+    np.testing.assert_allclose(best_shares(**scaled), best_shares(**scene), atol=1.0 / 40)
+
+
 def test_weights_of_nothing_make_all_alike(scene):
     scene["weights"] = np.zeros((40, 12))
     eligible = scene["eligible"]
