@@ -10,7 +10,7 @@ __all__ = ["Campaign", "ContextFeature", "PolicyParam", "Template", "WaveStart"]
 
 PolicyParam = bool | int | float | str | list[str]
 
-STATUSES = ("active", "paused", "stopped")
+STATUSES = ("active", "paused", "stopped", "logged")
 MOST_TEMPLATES = 200
 MOST_WAVES = 1000
 MINUTES_A_DAY = 1440

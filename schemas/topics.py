@@ -51,6 +51,7 @@ class Topic:
     compacted: bool = False
     max_bytes: int = MIB
     retention_ms: int = 7 * DAY_MS
+    delete_retention_ms: int = DAY_MS  # of compacted topics: how long a deletion can be seen
     doc: str
 
 

@@ -5,7 +5,6 @@ With a registry the id is the registry's; without one it is a fingerprint of the
 the rest is the same.
 """
 
-import functools
 import io
 import struct
 from dataclasses import dataclass
@@ -105,7 +104,9 @@ class Codec:
         """
         name = record.__name__
         if raw is None:
-            raise BadRecordError(f"no value where a {name} is due: only compacted topics have those")
+            raise BadRecordError(
+                f"no value where a {name} is due: compacted topics alone have those"
+            )
         if len(raw) <= _PREFIX_SIZE or raw[0] != 0:
             raise BadRecordError(
                 f"not in Confluent wire format ({len(raw)} bytes, starting "
@@ -149,14 +150,8 @@ def _read(raw: bytes, writer: dict[str, Any], name: str) -> dict[str, Any]:
     return fields
 
 
-@functools.cache
-def _flat(record: type) -> bool:
-    """Whether a record holds no other records, so that its fields are its arguments."""
-    return record.__module__ == "schemas.records"
-
-
 def _convert(fields: dict[str, Any], record: type[R]) -> R:
-    if _flat(record):
+    if record.__module__ == "schemas.records":  # flat: its fields are its arguments
         return record(**fields)
     try:
         return msgspec.convert(fields, record)

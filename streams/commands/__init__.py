@@ -1,0 +1,1 @@
+"""What the `groundswell` command does, one file a group of commands."""

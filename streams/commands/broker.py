@@ -10,7 +10,7 @@ import typer
 
 from schemas.errors import BrokerError, GroundswellError
 from streams.kafka import broker
-from streams.kafka.broker_node import HOST
+from streams.kafka.broker_config import HOST
 from streams.kafka.reach import require_broker
 
 app = typer.Typer(

@@ -11,8 +11,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,8 +21,9 @@ from typing import Self
 import structlog
 
 from schemas.errors import BrokerError
+from streams.kafka.broker_config import Address, free_ports
 from streams.kafka.broker_jars import broker_files
-from streams.kafka.broker_node import Address, Node, free_ports, kafka_uuid
+from streams.kafka.broker_node import Node, kafka_uuid, sole_use
 from streams.kafka.reach import brokers
 
 STATE_FILE = "broker.json"
@@ -76,6 +77,7 @@ class EmbeddedKafka:
         self.data_dir = data_dir.resolve()
         self._heap_mb = heap_mb
         self._die_with_parent = die_with_parent
+        self._cluster_id = kafka_uuid()  # for directories that are not formatted yet
         free = free_ports(2 * nodes)
         self._addresses = tuple(
             Address(
@@ -124,14 +126,11 @@ class EmbeddedKafka:
                 f"{self.data_dir} was made for {made_for} node(s), not {len(self._nodes)}: "
                 "wipe it, or choose another directory",
             )
-        files = broker_files()
-        cluster_id = kafka_uuid()  # of use only where none is formatted yet
+        broker_files()  # the download's time is not the start's
         began = time.monotonic()
         try:
             for node in self._nodes.values():
-                node.format(cluster_id, files.bootstrap_checkpoint)
-                node.launch(files, self._heap_mb, die_with_parent=self._die_with_parent)
-                self._write_state()
+                self._launch(node)
             self._await(set(self._nodes))
         except BaseException:
             self._end(signal.SIGKILL)
@@ -178,12 +177,7 @@ class EmbeddedKafka:
         """
         if self._nodes[node].alive:
             return
-        self._nodes[node].launch(
-            broker_files(),
-            self._heap_mb,
-            die_with_parent=self._die_with_parent,
-        )
-        self._write_state()
+        self._launch(self._nodes[node])
         self._await({node})
 
     def __enter__(self) -> Self:
@@ -197,6 +191,15 @@ class EmbeddedKafka:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+    def _launch(self, node: Node) -> None:
+        node.launch(
+            broker_files(),
+            self._cluster_id,
+            self._heap_mb,
+            die_with_parent=self._die_with_parent,
+        )
+        self._write_state()
 
     def _await(self, nodes: set[int]) -> None:
         deadline = time.monotonic() + START_S
@@ -213,6 +216,8 @@ class EmbeddedKafka:
                 )
 
     def _end(self, number: signal.Signals) -> None:
+        if not any(node.process for node in self._nodes.values()):
+            return  # and the state file, if there is one, tells of another's broker
         for node in self._nodes.values():
             node.signal(number)
         deadline = time.monotonic() + STOP_S
@@ -254,7 +259,7 @@ def stop(data_dir: Path) -> Running | None:
         for pid in left.pids if left else ():
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
-        if _wait(lambda: running(data_dir) is None, patience_s):
+        if _wait(lambda: _is_quiet(data_dir), patience_s):
             (data_dir / STATE_FILE).unlink(missing_ok=True)
             return found
     raise BrokerError(f"pid {_list(found.pids)} does not end even when killed: look at its state")
@@ -279,7 +284,25 @@ def wipe(data_dir: Path) -> None:
         raise BrokerError(
             f"{data_dir} holds {strange[0].name}, which no broker made: check the directory",
         )
-    shutil.rmtree(data_dir)
+    with _sole_use_of_all(data_dir):
+        shutil.rmtree(data_dir)
+
+
+@contextmanager
+def _sole_use_of_all(data_dir: Path) -> Iterator[None]:
+    with ExitStack() as stack:
+        for folder in data_dir.glob("node-*"):
+            stack.enter_context(sole_use(folder))
+        yield
+
+
+def _is_quiet(data_dir: Path) -> bool:
+    """Return whether no node is left: one that ends loses its command line before its lock."""
+    try:
+        with _sole_use_of_all(data_dir):
+            return running(data_dir) is None
+    except BrokerError:
+        return False
 
 
 def _is_broker(pid: int, data_dir: Path) -> bool:

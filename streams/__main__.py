@@ -1,0 +1,62 @@
+"""The `groundswell` command."""
+
+import sys
+from typing import Annotated
+
+import structlog
+import typer
+
+from schemas.errors import GroundswellError
+from streams.app import run_worker
+from streams.commands import broker
+from streams.settings import load_settings
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="groundswell",
+    help="Decides which notification each person gets, and learns from what they do with it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(broker.app, name="broker")
+
+
+@app.command()
+def worker(
+    bootstrap: Annotated[str | None, typer.Option(help="Kafka's address: host:port")] = None,
+) -> None:
+    """Run one worker process of the consumer group, until SIGTERM.
+
+    Settings come from the environment (GROUNDSWELL_*).
+
+    Example: GROUNDSWELL_INSTANCE=worker-1 groundswell worker --bootstrap 127.0.0.1:9092
+    """
+    raise typer.Exit(run_worker(load_settings(bootstrap=bootstrap)))
+
+
+def main() -> None:
+    """Run the command; an error that a user can act on is one line on standard error."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.dev.ConsoleRenderer()
+            if sys.stderr.isatty()
+            else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(20),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    try:
+        app()
+    except GroundswellError as error:
+        sys.stderr.write(f"groundswell: {error}\n")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,231 @@
+"""Feedback joined to decisions; decisions closed at their window's end, and corrected later."""
+
+from collections.abc import Sequence
+from itertools import islice, takewhile
+
+from schemas.campaign import Campaign
+from schemas.ids import TIME_MARKER
+from schemas.records import Reward
+from schemas.topics import LEARNING_EXAMPLES, REWARDS
+from schemas.wire import Unreadable
+from streams.agents.clock import Clock
+from streams.agents.decide import progress_update, tell
+from streams.agents.profile import wrong_shard
+from streams.agents.state import (
+    CLOSE,
+    FORGET,
+    RunningWave,
+    Timer,
+    ledger_key,
+    load,
+    profile_key,
+    read_timer,
+    store,
+    timer_key,
+    wave_key,
+)
+from streams.core.learning import (
+    Outcome,
+    add_tallies,
+    example_of,
+    outcome_tally,
+    undelivered_tally,
+    update_columns,
+)
+from streams.core.ledger import (
+    FAILED,
+    Entry,
+    Ledger,
+    Verdict,
+    close_entry,
+    credit,
+    find_entry,
+    is_repeated,
+    prune,
+)
+from streams.core.profiles import Profile, note_kind
+from streams.kafka.transaction import Incoming, Transaction
+
+__all__ = ["Attribute", "CloseDue"]
+
+UNSUBSCRIBE = "unsubscribe"
+MOST_DUE = 2000  # timers handled in one transaction
+
+
+class Gathered:
+    """Outcomes of one transaction by wave, told to the learner together."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+        self._waves: dict[bytes, RunningWave] = {}
+        self._outcomes: dict[bytes, list[Outcome]] = {}
+        self._undelivered: dict[bytes, list[Entry]] = {}
+
+    def wave(self, entry: Entry) -> RunningWave:
+        """The wave of an entry, as it runs in this shard."""
+        key = wave_key(entry.campaign_id, entry.wave)
+        if key not in self._waves:
+            running = load(self._tx, key, RunningWave)
+            assert running is not None  # a wave stays as long as entries of it do
+            self._waves[key] = running
+        return self._waves[key]
+
+    def campaign(self, entry: Entry) -> Campaign:
+        """The definition that the decision was made under."""
+        return self.wave(entry).start.campaign
+
+    def add(self, outcome: Outcome) -> None:
+        """An outcome: written to the log now, told to the learner at the end."""
+        entry = outcome.entry
+        example = example_of(outcome, self.campaign(entry).version)
+        self._tx.emit(LEARNING_EXAMPLES, example, key=outcome.user_id, partition=self._tx.number)
+        self._outcomes.setdefault(wave_key(entry.campaign_id, entry.wave), []).append(outcome)
+
+    def closed(self, entry: Entry, *, delivered: bool) -> None:
+        """A decision is open no more."""
+        self.wave(entry).open -= 1
+        if not delivered:
+            key = wave_key(entry.campaign_id, entry.wave)
+            self._undelivered.setdefault(key, []).append(entry)
+
+    def tell(self) -> None:
+        """Tell the learner what has come together, with each wave's progress."""
+        for key in sorted(self._waves):
+            outcomes = self._outcomes.get(key, [])
+            undelivered = self._undelivered.get(key, [])
+            if not outcomes and not undelivered:
+                continue
+            running = self._waves[key]
+            tallies = add_tallies(
+                [
+                    *(outcome_tally(outcome) for outcome in outcomes),
+                    *(undelivered_tally(entry) for entry in undelivered),
+                ]
+            )
+            store(self._tx, key, running)
+            tell(self._tx, progress_update(self._tx, running, tallies, update_columns(outcomes)))
+
+
+class Attribute:
+    """Joins clicks, purchases, unsubscribes and receipts to the decisions that they answer."""
+
+    def __init__(self, shards: int, clock: Clock) -> None:
+        self._shards = shards
+        self._clock = clock
+
+    def __call__(self, tx: Transaction, batch: Sequence[Incoming]) -> None:
+        """Join a batch; what answers a decision that never was goes to the dead letters."""
+        ahead_of_ms = self._clock.ahead_of_ms()
+        gathered = Gathered(tx)
+        for record in batch:
+            reward = tx.codec.try_decode(record.value, Reward)
+            if isinstance(reward, Unreadable):
+                tx.dead_letter(record, reward.reason)
+                continue
+            reason = self._clock.refusal(reward.occurred_at_ms)
+            if reason is None:
+                tx.saw(record.topic, reward.occurred_at_ms, ahead_of_ms)
+                if reward.kind == TIME_MARKER:
+                    continue
+                reason = self._join(tx, reward, gathered)
+            if reason is not None:
+                tx.dead_letter(record, reason)
+        gathered.tell()
+
+    def _join(self, tx: Transaction, reward: Reward, gathered: Gathered) -> str | None:
+        ledger = load(tx, ledger_key(reward.user_id), Ledger)
+        profile = load(tx, profile_key(reward.user_id), Profile)
+        if ledger is None and profile is None:
+            reason = wrong_shard(reward.user_id, tx.number, self._shards, REWARDS.name)
+            if reason is not None:
+                return reason
+        ledger = ledger or Ledger()
+        profile = profile or Profile()
+        if is_repeated(ledger, reward):
+            return None
+        entry = find_entry(ledger, reward)
+        if entry is None and reward.decision_id is not None:
+            return (
+                f"unknown: there is no decision {reward.decision_id} of this user, or it is beyond "
+                "its correction horizon: send back the decision_id as it came"
+            )
+        note_kind(profile, reward.kind, reward.occurred_at_ms)
+        if entry is not None:
+            self._credit(reward, entry, profile, gathered)
+        if reward.kind == UNSUBSCRIBE:
+            channel = reward.channel or (entry.channel if entry is not None else None)
+            for left in [channel] if channel else sorted(profile.contacts):
+                profile.left.setdefault(left, reward.occurred_at_ms)
+        store(tx, profile_key(reward.user_id), profile)
+        store(tx, ledger_key(reward.user_id), ledger)
+        return None
+
+    @staticmethod
+    def _credit(reward: Reward, entry: Entry, profile: Profile, gathered: Gathered) -> None:
+        result = credit(entry, reward, gathered.campaign(entry))
+        if result.verdict is Verdict.CORRECTED and entry.delivered is not False:
+            gathered.add(
+                Outcome(
+                    user_id=reward.user_id,
+                    entry=entry,
+                    reward=result.now,
+                    previous=result.previous,
+                    at_ms=reward.occurred_at_ms,
+                    kind=reward.kind,
+                )
+            )
+        elif result.verdict is Verdict.RECEIPT and reward.kind == FAILED:
+            # What did not arrive does not count against a cap.
+            profile.sends = [sent for sent in profile.sends if sent != entry.decided_at_ms]
+
+
+class CloseDue:
+    """Closes decisions whose window is over, and forgets those that nothing can correct."""
+
+    def __call__(self, tx: Transaction) -> bool:
+        """Handle what is due by the shard's event time; True if there is more."""
+        gathered = Gathered(tx)
+        handled = 0
+        for key in _due(tx):
+            timer = read_timer(key)
+            tx.delete(key)
+            handled += 1
+            ledger = load(tx, ledger_key(timer.user), Ledger)
+            if ledger is None:
+                continue
+            if timer.what == CLOSE:
+                self._close(tx, timer, ledger, gathered)
+            else:
+                prune(ledger, timer.decision_id)
+            if ledger.entries:
+                store(tx, ledger_key(timer.user), ledger)
+            else:
+                tx.delete(ledger_key(timer.user))
+        gathered.tell()
+        return handled >= MOST_DUE
+
+    @staticmethod
+    def _close(tx: Transaction, timer: Timer, ledger: Ledger, gathered: Gathered) -> None:
+        entry = next((e for e in ledger.entries if e.decision_id == timer.decision_id), None)
+        if entry is None or entry.closed:
+            return
+        campaign = gathered.campaign(entry)
+        delivered = close_entry(entry, campaign)
+        gathered.closed(entry, delivered=delivered)
+        if delivered:
+            gathered.add(
+                Outcome(
+                    user_id=timer.user,
+                    entry=entry,
+                    reward=entry.learned,
+                    previous=None,
+                    at_ms=timer.due_ms,
+                )
+            )
+        forget_ms = entry.decided_at_ms + campaign.correction_horizon_ms
+        tx.put(timer_key(max(forget_ms, timer.due_ms), FORGET, timer.user, timer.decision_id), b"")
+
+
+def _due(tx: Transaction) -> list[bytes]:
+    timers = islice((key for key, _ in tx.scan(b"t")), MOST_DUE)
+    return list(takewhile(lambda key: read_timer(key).due_ms <= tx.now_ms, timers))

@@ -1,0 +1,52 @@
+"""The company's own records, checked and re-keyed exactly once."""
+
+from collections.abc import Mapping, Sequence
+
+from schemas.ids import TIME_MARKER
+from schemas.records import Reward, UserEvent
+from schemas.topics import REWARDS, USER_EVENTS, Topic
+from schemas.wire import Unreadable
+from streams.agents.clock import Clock
+from streams.kafka.transaction import Incoming, Transaction
+
+__all__ = ["Ingest"]
+
+
+class Ingest:
+    """Reads the company's topics, whatever partitioner wrote them.
+
+    Parameters
+    ----------
+    sources
+        Topic name to "event" or "reward".
+    """
+
+    def __init__(self, sources: Mapping[str, str], clock: Clock) -> None:
+        self._sources = sources
+        self._clock = clock
+
+    def __call__(self, tx: Transaction, batch: Sequence[Incoming]) -> None:
+        """Send each good record on under its user; the others to the dead letters."""
+        for record in batch:
+            kind: type[UserEvent | Reward]
+            target: Topic
+            if self._sources[record.topic] == "event":
+                kind, target = UserEvent, USER_EVENTS
+            else:
+                kind, target = Reward, REWARDS
+            read = tx.codec.try_decode(record.value, kind)
+            if isinstance(read, Unreadable):
+                tx.dead_letter(record, read.reason)
+                continue
+            refusal = self._clock.refusal(read.occurred_at_ms) or _reserved(read)
+            if refusal is not None:
+                tx.dead_letter(record, refusal)
+            else:
+                tx.forward(target, record, read.user_id)
+
+
+def _reserved(read: UserEvent | Reward) -> str | None:
+    name = read.type if isinstance(read, UserEvent) else read.kind
+    if name == TIME_MARKER:
+        return f"{TIME_MARKER} is reserved for replayed logs: name the event otherwise"
+    return None

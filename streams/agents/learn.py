@@ -1,0 +1,52 @@
+"""Updates of the shards: kept until a snapshot contains them."""
+
+from collections.abc import Sequence
+
+from schemas.errors import GroundswellError
+from schemas.learning import LearningUpdate
+from schemas.wire import Unreadable
+from streams.agents.state import campaign_key, load, store, update_key
+from streams.core.learning import examples_in
+from streams.core.schedule import CampaignState, note_update
+from streams.kafka.transaction import Incoming, Transaction
+
+__all__ = ["KeepUpdates"]
+
+
+class KeepUpdates:
+    """Notes each shard's progress, and keeps what is to be learned in a fixed order.
+
+    Updates are learned when their wave ends, in the order of (wave, shard, offset): so the
+    snapshot does not depend on how the shards' updates were mixed on the way.
+    """
+
+    def __init__(self, user_shards: int) -> None:
+        self._user_shards = user_shards
+
+    def __call__(self, tx: Transaction, batch: Sequence[Incoming]) -> None:
+        """Keep a batch; what fits no campaign goes to the dead letters."""
+        for record in batch:
+            update = tx.codec.try_decode(record.value, LearningUpdate)
+            if isinstance(update, Unreadable):
+                tx.dead_letter(record, update.reason)
+                continue
+            reason = self._keep(tx, update, record)
+            if reason is not None:
+                tx.dead_letter(record, reason)
+
+    def _keep(self, tx: Transaction, update: LearningUpdate, record: Incoming) -> str | None:
+        state = load(tx, campaign_key(update.campaign_id), CampaignState)
+        if state is None:
+            return f"campaign {update.campaign_id} is unknown here: apply it first"
+        try:
+            examples_in(update, state.campaign)
+        except GroundswellError as error:
+            return str(error)
+        if not note_update(state, update, self._user_shards):
+            return f"campaign {update.campaign_id} never started wave {update.wave}"
+        store(tx, campaign_key(update.campaign_id), state)
+        if update.rewards or update.tallies:
+            assert record.value is not None
+            key = update_key(update.campaign_id, update.wave, update.shard, record.offset)
+            tx.put(key, record.value)
+        return None

@@ -1,0 +1,171 @@
+"""What stands under which key in a shard's state.
+
+======================================  ===================================================
+user shard
+``p`` user                              profile
+``l`` user                              ledger: open and correctable decisions
+``w`` campaign, wave                    the wave as it runs here (`RunningWave`)
+``a`` campaign, wave                    marks a wave that still has users to decide for
+``t`` time, what, user, decision        what is to be done at a time: close, or forget
+campaign shard
+``c`` campaign                          definition and course (`CampaignState`)
+``b`` campaign                          the newest policy (`PolicySnapshot`)
+``u`` campaign, wave, shard, offset     an update that no snapshot contains yet
+======================================  ===================================================
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from schemas.campaign import WaveStart
+from streams.core.ledger import Ledger
+from streams.core.profiles import Profile
+
+__all__ = [
+    "CLOSE",
+    "FORGET",
+    "RunningWave",
+    "State",
+    "Timer",
+    "active_key",
+    "base_key",
+    "campaign_key",
+    "ledger_key",
+    "load",
+    "profile_key",
+    "read_timer",
+    "store",
+    "timer_key",
+    "update_key",
+    "update_prefix",
+    "wave_key",
+]
+
+S = TypeVar("S")
+
+CLOSE = b"c"
+FORGET = b"f"
+
+_TIME = struct.Struct(">q")
+_UPDATE = struct.Struct(">iiq")
+_WAVE = struct.Struct(">i")
+
+
+class State(Protocol):
+    """What a transaction offers for reading and changing state."""
+
+    def get(self, key: bytes) -> bytes | None: ...  # noqa: D102
+    def put(self, key: bytes, value: bytes) -> None: ...  # noqa: D102
+    def delete(self, key: bytes) -> None: ...  # noqa: D102
+    def scan(  # noqa: D102
+        self, prefix: bytes, after: bytes | None = None
+    ) -> Iterator[tuple[bytes, bytes]]: ...
+
+
+class RunningWave(msgspec.Struct, array_like=True):
+    """A wave in one user shard.
+
+    Attributes
+    ----------
+    start
+        What it is pinned to.
+    cursor
+        The last state key, or the number of listed users, that was looked at.
+    chunk
+        Number of the next chunk.
+    decided, open
+        Decisions made; of these, still open.
+    """
+
+    start: WaveStart
+    cursor: bytes = b""
+    chunk: int = 0
+    decided: int = 0
+    open: int = 0
+    deciding: bool = True
+
+
+class Timer(msgspec.Struct, array_like=True):
+    """A timer's key, taken apart."""
+
+    due_ms: int
+    what: bytes
+    user: str
+    decision_id: str
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decoders: dict[type, msgspec.msgpack.Decoder] = {  # type: ignore[type-arg]
+    kind: msgspec.msgpack.Decoder(kind) for kind in (Profile, Ledger, RunningWave)
+}
+
+
+def load(state: State, key: bytes, kind: type[S]) -> S | None:
+    """What stands under a key."""
+    raw = state.get(key)
+    if raw is None:
+        return None
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind)
+    value: S = decoder.decode(raw)
+    return value
+
+
+def store(state: State, key: bytes, value: object) -> None:
+    """Put something under a key."""
+    state.put(key, _encode(value))
+
+
+def profile_key(user: str) -> bytes:
+    """Key of a profile."""
+    return b"p" + user.encode()
+
+
+def ledger_key(user: str) -> bytes:
+    """Key of a ledger."""
+    return b"l" + user.encode()
+
+
+def wave_key(campaign_id: str, wave: int) -> bytes:
+    """Key of a running wave."""
+    return b"w" + campaign_id.encode() + b"\0" + _WAVE.pack(wave)
+
+
+def active_key(campaign_id: str, wave: int) -> bytes:
+    """Key of the mark of a wave that still decides."""
+    return b"a" + wave_key(campaign_id, wave)[1:]
+
+
+def campaign_key(campaign_id: str) -> bytes:
+    """Key of a campaign's state."""
+    return b"c" + campaign_id.encode()
+
+
+def base_key(campaign_id: str) -> bytes:
+    """Key of a campaign's newest policy."""
+    return b"b" + campaign_id.encode()
+
+
+def update_prefix(campaign_id: str) -> bytes:
+    """Prefix of a campaign's updates that no snapshot contains yet."""
+    return b"u" + campaign_id.encode() + b"\0"
+
+
+def update_key(campaign_id: str, wave: int, shard: int, offset: int) -> bytes:
+    """Key of such an update: in the order in which they are learned."""
+    return update_prefix(campaign_id) + _UPDATE.pack(wave, shard, offset)
+
+
+def timer_key(due_ms: int, what: bytes, user: str, decision_id: str) -> bytes:
+    """Key of a timer: in order of time."""
+    return b"t" + _TIME.pack(due_ms) + what + user.encode() + b"\0" + decision_id.encode()
+
+
+def read_timer(key: bytes) -> Timer:
+    """Take a timer's key apart."""
+    user, _, decision_id = key[10:].rpartition(b"\0")
+    return Timer(_TIME.unpack_from(key, 1)[0], key[9:10], user.decode(), decision_id.decode())

@@ -1,0 +1,262 @@
+"""The composition root: a worker, put together from its parts."""
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+
+import faust
+import structlog
+import uvloop
+from confluent_kafka.admin import AdminClient
+from yarl import URL
+
+from schemas.topics import (
+    CAMPAIGN_CHANGELOG,
+    CAMPAIGNS,
+    INGEST_CHANGELOG,
+    LEARNING_UPDATES,
+    LOGGED_DECISIONS,
+    REWARDS,
+    SHARD_CHANGELOG,
+    USER_EVENTS,
+    WAVE_STARTS,
+)
+from schemas.wire import Codec
+from streams.agents.attribute import Attribute, CloseDue
+from streams.agents.clock import Clock
+from streams.agents.decide import DecideChunk, StartWaves
+from streams.agents.ingest import Ingest
+from streams.agents.learn import KeepUpdates
+from streams.agents.logged import EnterLogged
+from streams.agents.profile import FoldProfiles
+from streams.agents.schedule import LeadCampaigns, TakeUpCampaigns
+from streams.kafka.assignor import CoPartitionedAssignor
+from streams.kafka.followers import Follower
+from streams.kafka.provision import Shape, ensure_topics
+from streams.kafka.reach import require_broker
+from streams.kafka.shard import Handler, ShardConfig, ShardKind, Step
+from streams.kafka.shards import EXIT_BUG, Shards, batches
+from streams.kafka.store import StoreOptions
+from streams.kafka.transport import Transport, check_overrides
+from streams.settings import Settings
+
+__all__ = ["run_worker", "shape_of"]
+
+log = structlog.get_logger()
+
+DRAIN_S = 25.0
+
+
+def shape_of(settings: Settings) -> Shape:
+    """How this deployment's topics are cut and copied."""
+    return Shape(
+        prefix=settings.topic_prefix,
+        users=settings.user_partitions,
+        campaigns=settings.campaign_partitions,
+        sources=list(settings.source_topics),
+        replication=settings.replication,
+        min_insync=settings.min_insync,
+    )
+
+
+def _kinds(settings: Settings) -> tuple[ShardKind, ShardKind, ShardKind]:
+    def named(*topics: object) -> tuple[str, ...]:
+        return tuple(settings.topic_prefix + topic.name for topic in topics)  # type: ignore[attr-defined]
+
+    return (
+        ShardKind(
+            name="users",
+            inputs=named(USER_EVENTS, REWARDS, LOGGED_DECISIONS, WAVE_STARTS),
+            timed=named(USER_EVENTS, REWARDS, LOGGED_DECISIONS),
+            changelog=SHARD_CHANGELOG,
+        ),
+        ShardKind(
+            name="campaigns",
+            inputs=named(CAMPAIGNS, LEARNING_UPDATES),
+            timed=named(CAMPAIGNS, LEARNING_UPDATES),
+            changelog=CAMPAIGN_CHANGELOG,
+        ),
+        ShardKind(
+            name="sources",
+            inputs=tuple(settings.source_topics),
+            timed=(),
+            changelog=INGEST_CHANGELOG,
+        ),
+    )
+
+
+class Worker:
+    """One worker process of the consumer group."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._codec = Codec()
+        self._clock = Clock(
+            wall_ms=None if settings.clock == "event" else lambda: int(time.time() * 1000),
+            ahead_ms=int(settings.time_ahead_s * 1000),
+            impossible_ms=int(settings.time_impossible_s * 1000),
+        )
+        self._follower = Follower(settings.bootstrap, settings.topic_prefix, self._codec)
+        self._kinds = _kinds(settings)
+        self._app = self._faust_app()
+        self._shards = self._make_shards()
+        self._attach_agents()
+
+    def _faust_app(self) -> faust.App:
+        settings = self._settings
+        directory = settings.data_dir.expanduser()
+        directory.mkdir(parents=True, exist_ok=True)
+        app = faust.App(
+            settings.topic_prefix + settings.app,
+            broker=f"groundswell://{settings.bootstrap}",
+            store="memory://",
+            datadir=str(directory / "faust"),
+            web_enabled=False,
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            stream_wait_empty=False,
+            stream_buffer_maxsize=2 * settings.batch_size,
+            broker_max_poll_records=settings.batch_size,
+            broker_session_timeout=settings.session_timeout_s,
+            broker_heartbeat_interval=settings.session_timeout_s / 5,
+            broker_rebalance_timeout=20.0,
+            broker_request_timeout=30.0,
+            producer_request_timeout=30.0,
+            consumer_auto_offset_reset="earliest",
+            consumer_group_instance_id=settings.instance or None,
+        )
+        transport = Transport([URL(f"groundswell://{settings.bootstrap}")], app)
+        group_of = {topic: kind.name for kind in self._kinds for topic in kind.inputs}
+        transport.assignor = CoPartitionedAssignor(lambda topic: group_of.get(topic, topic))
+        app.transport = transport
+        return app
+
+    def _make_shards(self) -> Shards:
+        settings = self._settings
+        config = ShardConfig(
+            bootstrap=settings.bootstrap,
+            app=settings.topic_prefix + settings.app,
+            prefix=settings.topic_prefix,
+            directory=settings.data_dir.expanduser() / "shards",
+            transaction_timeout_s=settings.transaction_timeout_s,
+            codec=self._codec,
+            store_options=StoreOptions(settings.store_cache_mb),
+            topic_ids=self._topic_ids(),
+        )
+        users: list[Step] = [CloseDue(), DecideChunk(self._follower, settings.chunk_size, self._clock)]
+        campaigns: list[Step] = [LeadCampaigns(settings.user_partitions, self._clock)]
+        return Shards(
+            self._app,
+            self._kinds,
+            config,
+            {"users": users, "campaigns": campaigns},
+            wall_clock=settings.clock == "wall",
+        )
+
+    def _topic_ids(self) -> dict[str, str]:
+        admin = AdminClient({"bootstrap.servers": self._settings.bootstrap, "log_level": 2})
+        states = ensure_topics(admin, shape_of(self._settings), create=False)
+        return {name: state.topic_id for name, state in states.items()}
+
+    def _attach_agents(self) -> None:
+        users = self._settings.user_partitions
+        most_bytes = self._settings.profile_kb * 1024
+        handlers: dict[str, tuple[str, Handler]] = {
+            USER_EVENTS.name: ("profile", FoldProfiles(users, most_bytes, self._clock)),
+            REWARDS.name: ("attribute", Attribute(users, self._clock)),
+            LOGGED_DECISIONS.name: ("logged", EnterLogged(self._follower, users)),
+            WAVE_STARTS.name: ("decide", StartWaves()),
+            CAMPAIGNS.name: ("schedule", TakeUpCampaigns()),
+            LEARNING_UPDATES.name: ("learn", KeepUpdates(users)),
+        }
+        prefix = self._settings.topic_prefix
+        for topic, (name, handler) in handlers.items():
+            self._attach(name, [prefix + topic], handler)
+        sources = self._settings.source_topics
+        self._attach("ingest", list(sources), Ingest(sources, self._clock))
+
+    def _attach(self, name: str, topics: list[str], handler: Handler) -> None:
+        channel = self._app.topic(
+            *topics,
+            key_type=bytes,
+            value_type=bytes,
+            key_serializer="raw",
+            value_serializer="raw",
+            internal=False,
+        )
+
+        async def agent(stream: faust.Stream) -> None:
+            async for batch in batches(
+                stream, self._settings.commit_interval_s, self._settings.batch_size
+            ):
+                await self._shards.apply(batch, handler)
+
+        self._app.agent(channel, name=name, concurrency=1)(agent)
+
+    async def run(self) -> int:
+        """Work until asked to stop; the exit code."""
+        loop = asyncio.get_running_loop()
+        asked = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, asked.set)
+        self._app.on_partitions_assigned.connect(self._assigned)
+        self._app.on_partitions_revoked.connect(self._revoked)
+        self._follower.start()
+        self._app.finalize()
+        await self._app.start()
+        ready = asyncio.create_task(self._let_steps_begin())
+        crashed = asyncio.create_task(self._app._crashed.wait())  # noqa: SLF001 - no public name
+        stopping = asyncio.create_task(asked.wait())
+        await asyncio.wait({crashed, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        if crashed.done():
+            log.error("worker_crashed", error=str(self._app.crash_reason), exit_code=EXIT_BUG)
+            os._exit(EXIT_BUG)
+        log.info("worker_draining")
+        await self._within(DRAIN_S, self._stop)
+        return 0
+
+    async def _stop(self) -> None:
+        await self._shards.drain()
+        self._follower.stop()
+        await self._app.stop()
+
+    async def _within(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await asyncio.wait_for(work(), seconds)
+        except TimeoutError:
+            log.warning("drain_cut_short", seconds=seconds)
+            os._exit(0)  # every shard's last transaction is either committed or aborted
+
+    async def _let_steps_begin(self) -> None:
+        """A worker decides nothing until it has read campaigns and policies to their end."""
+        while not await asyncio.to_thread(self._follower.wait_ready, 1.0):
+            if self._follower.failure is not None:
+                log.error("follower_failed", error=str(self._follower.failure))
+                os._exit(EXIT_BUG)
+        self._shards.may_step.set()
+        log.info("worker_ready", pid=os.getpid())
+
+    async def _assigned(self, _app: faust.App, assigned: set[faust.types.TP], **_: object) -> None:
+        await self._shards.take_over(assigned)
+
+    async def _revoked(self, _app: faust.App, revoked: set[faust.types.TP], **_: object) -> None:
+        await self._shards.let_go(revoked)
+
+
+def run_worker(settings: Settings) -> int:
+    """Run a worker until it is asked to stop.
+
+    Raises
+    ------
+    GroundswellError
+        If no broker answers, or the topics are not as they must be.
+    """
+    check_overrides()
+    require_broker(settings.bootstrap)
+    logging.getLogger("faust").setLevel(logging.WARNING)
+    worker = Worker(settings)
+    return uvloop.run(worker.run())

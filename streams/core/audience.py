@@ -1,0 +1,90 @@
+"""Whom a wave is for, and what keeps a user from being sent something."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from schemas.campaign import MINUTES_A_DAY, Campaign, WaveStart
+from schemas.hashing import share_of
+from schemas.ids import BASELINE, CAPPED, HOLDOUT, POLICY, QUIET_HOURS, UNREACHABLE
+from streams.core.profiles import Profile
+from streams.core.segments import compile_segment
+
+__all__ = ["Audience", "Membership", "instalment"]
+
+MINUTE_MS = 60_000
+
+
+def instalment(wave: int, waves: int) -> tuple[float, float]:
+    """The part of [0, 1) that a wave takes: waves are equal shares of the audience."""
+    return wave / waves, (wave + 1) / waves
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """Why a user of the audience gets what: the reason, and which templates are eligible."""
+
+    reason: str
+    eligible: list[bool]
+
+
+class Audience:
+    """One wave's audience, and the rules of its campaign."""
+
+    def __init__(self, start: WaveStart) -> None:
+        self._start = start
+        self._campaign: Campaign = start.campaign
+        segment = start.campaign.audience_segment
+        self._in_segment: Callable[[Profile, int], bool] = (
+            (lambda _profile, _now_ms: True)
+            if segment is None
+            else compile_segment(segment).matches
+        )
+
+    def in_instalment(self, user_id: str) -> bool:
+        """Whether the user's stable place lies in this wave's part; needs no profile."""
+        place = share_of(f"{self._campaign.campaign_id}/wave", user_id)
+        return self._start.share_from <= place < self._start.share_until
+
+    def in_segment(self, profile: Profile, now_ms: int) -> bool:
+        """Whether the campaign's segment expression holds for the profile."""
+        return self._in_segment(profile, now_ms)
+
+    def membership(self, user_id: str, profile: Profile, now_ms: int) -> Membership:
+        """What the campaign's rules say of a user of the audience, the policy not yet asked."""
+        campaign = self._campaign
+        group = share_of(f"{campaign.campaign_id}/group", user_id)
+        eligible = [
+            template.status == "active" and profile.reachable(template.channel)
+            for template in campaign.templates
+        ]
+        if group < campaign.holdout:
+            return Membership(reason=HOLDOUT, eligible=eligible)
+        if not any(eligible):
+            return Membership(reason=UNREACHABLE, eligible=eligible)
+        if self._capped(profile, now_ms):
+            return Membership(reason=CAPPED, eligible=eligible)
+        if self._quiet(now_ms):
+            return Membership(reason=QUIET_HOURS, eligible=eligible)
+        if group < campaign.holdout + campaign.baseline_share:
+            return self._baseline(eligible)
+        return Membership(reason=POLICY, eligible=eligible)
+
+    def _baseline(self, eligible: list[bool]) -> Membership:
+        ids = [template.id for template in self._campaign.templates]
+        assert self._campaign.baseline_action is not None
+        can = eligible[ids.index(self._campaign.baseline_action)]
+        return Membership(reason=BASELINE if can else UNREACHABLE, eligible=eligible)
+
+    def _capped(self, profile: Profile, now_ms: int) -> bool:
+        most = self._campaign.cap_sends
+        return (
+            most is not None
+            and profile.sends_since(now_ms - self._campaign.cap_period_ms + 1) >= most
+        )
+
+    def _quiet(self, now_ms: int) -> bool:
+        start, end = self._campaign.quiet_from_minute, self._campaign.quiet_until_minute
+        if start is None or end is None:
+            return False
+        minute = now_ms // MINUTE_MS % MINUTES_A_DAY
+        return start <= minute < end if start <= end else minute >= start or minute < end

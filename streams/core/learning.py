@@ -1,0 +1,225 @@
+"""Outcomes on their way from the shards to the learner, and how it folds them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from schemas.campaign import Campaign
+from schemas.errors import BadRecordError
+from schemas.learning import LearningExample, LearningUpdate, Tally
+from streams.core.encoding import ContextEncoder, action_set
+from streams.core.ledger import Entry
+from streams.core.policies import Examples, Policy
+
+__all__ = [
+    "Outcome",
+    "add_tallies",
+    "decision_tally",
+    "example_of",
+    "examples_in",
+    "fold_updates",
+    "outcome_tally",
+    "undelivered_tally",
+    "update_columns",
+]
+
+BLOCK = 4096  # examples that are learned at once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A decision's reward as it stands, and as the learner was told before, if it was."""
+
+    user_id: str
+    entry: Entry
+    reward: float
+    previous: float | None  # None: new; else this is a correction
+    at_ms: int  # event time of the close or correction
+    kind: str | None = None  # for a correction: the feedback that came
+
+
+def example_of(outcome: Outcome, campaign_version: int) -> LearningExample:
+    """The record that the log keeps of an outcome."""
+    entry = outcome.entry
+    return LearningExample(
+        decision_id=entry.decision_id,
+        campaign_id=entry.campaign_id,
+        campaign_version=campaign_version,
+        wave=entry.wave,
+        user_id=outcome.user_id,
+        reason=entry.reason,
+        action=entry.action,
+        propensity=entry.propensity,
+        propensity_kind=entry.propensity_kind,
+        actions=entry.actions,
+        probabilities=entry.probabilities,
+        context=entry.context,
+        reward=outcome.reward,
+        previous_reward=outcome.previous,
+        feedback=dict(entry.counts),
+        policy_version=entry.policy_version,
+        encoder_version=entry.encoder_version,
+        decided_at_ms=entry.decided_at_ms,
+        closed_at_ms=outcome.at_ms,
+        learn=entry.learn,
+    )
+
+
+def decision_tally(reason: str, action: str) -> Tally:
+    """What a decision adds to its wave's report."""
+    return Tally(reason=reason, action=action, decisions=1)
+
+
+def outcome_tally(outcome: Outcome) -> Tally:
+    """What a closed or corrected outcome adds to its wave's report."""
+    entry, new = outcome.entry, outcome.previous is None
+    previous = outcome.previous or 0.0
+    return Tally(
+        reason=entry.reason,
+        action=entry.action,
+        closed=int(new),
+        feedback=dict(entry.counts) if new else {outcome.kind or "": 1},
+        reward_sum=outcome.reward - previous,
+        reward_square_sum=outcome.reward**2 - previous**2,
+    )
+
+
+def undelivered_tally(entry: Entry) -> Tally:
+    """What a decision that was not delivered adds."""
+    return Tally(reason=entry.reason, action=entry.action, undelivered=1)
+
+
+def add_tallies(tallies: Iterable[Tally]) -> list[Tally]:
+    """Sum tallies by reason and action, in a fixed order."""
+    sums: dict[tuple[str, str], Tally] = {}
+    for tally in tallies:
+        key = (tally.reason, tally.action)
+        have = sums.get(key)
+        if have is None:
+            sums[key] = tally
+            continue
+        feedback = dict(have.feedback)
+        for kind, count in tally.feedback.items():
+            feedback[kind] = feedback.get(kind, 0) + count
+        sums[key] = Tally(
+            reason=tally.reason,
+            action=tally.action,
+            decisions=have.decisions + tally.decisions,
+            closed=have.closed + tally.closed,
+            undelivered=have.undelivered + tally.undelivered,
+            feedback=feedback,
+            reward_sum=have.reward_sum + tally.reward_sum,
+            reward_square_sum=have.reward_square_sum + tally.reward_square_sum,
+        )
+    return [sums[key] for key in sorted(sums)]
+
+
+def update_columns(outcomes: Sequence[Outcome]) -> dict[str, object]:
+    """The columns of a LearningUpdate for the outcomes that are to be learned from."""
+    learned = [outcome for outcome in outcomes if outcome.entry.learn]
+    actions = sorted({outcome.entry.action for outcome in learned})
+    index = {action: rank for rank, action in enumerate(actions)}
+    nan = float("nan")
+    return {
+        "actions": actions,
+        "action_index": np.array([index[o.entry.action] for o in learned], dtype="<i4").tobytes(),
+        "contexts": b"".join(o.entry.context for o in learned),
+        "rewards": np.array([o.reward for o in learned], dtype="<f8").tobytes(),
+        "previous": np.array(
+            [nan if o.previous is None else o.previous for o in learned], dtype="<f8"
+        ).tobytes(),
+        "decided_at_ms": np.array([o.entry.decided_at_ms for o in learned], dtype="<i8").tobytes(),
+    }
+
+
+def examples_in(update: LearningUpdate, campaign: Campaign) -> Examples | None:
+    """The examples of an update, as the policy learns them; None where there are none.
+
+    Raises
+    ------
+    BadRecordError
+        If its columns do not fit each other, the campaign's context or its templates.
+    """
+    n = len(update.rewards) // 8
+    width = ContextEncoder(campaign.context).d_user
+    sizes = (
+        len(update.action_index) == 4 * n
+        and len(update.contexts) == 4 * n * width
+        and len(update.rewards) == len(update.previous) == len(update.decided_at_ms) == 8 * n
+    )
+    if not sizes:
+        raise BadRecordError(
+            f"an update of {n} examples for campaign {campaign.campaign_id} has columns of other "
+            f"lengths: contexts must have {width} columns"
+        )
+    if n == 0:
+        return None
+    known = action_set(campaign)
+    rows = {name: row for row, name in enumerate(known.ids)}
+    index = np.frombuffer(update.action_index, dtype="<i4")
+    unknown = sorted(set(update.actions) - set(rows))
+    if unknown or index.min() < 0 or index.max() >= len(update.actions):
+        raise BadRecordError(
+            f"an update for campaign {campaign.campaign_id} names templates that it does not "
+            f"have: {', '.join(unknown) or 'an index beyond its list'}"
+        )
+    taken = np.array([rows[name] for name in update.actions])[index]
+    return Examples(
+        contexts=np.frombuffer(update.contexts, dtype="<f4").reshape(n, width).astype(np.float64),
+        actions=tuple(known.ids[row] for row in taken),
+        action_features=known.features[taken],
+        rewards=np.frombuffer(update.rewards, dtype="<f8"),
+        previous=np.frombuffer(update.previous, dtype="<f8"),
+        at_ms=np.frombuffer(update.decided_at_ms, dtype="<i8").astype(np.int64),
+    )
+
+
+def fold_updates(policy: Policy, updates: Iterable[LearningUpdate], campaign: Campaign) -> int:
+    """Learn what updates hold, in their order; gives the number of new examples.
+
+    The sum of floating-point numbers depends on its grouping, and how outcomes fall into updates
+    depends on timing. So examples are regrouped into blocks of a fixed size: the same outcomes in
+    the same order give the same bytes.
+    """
+    new = 0
+    for block in _blocks(updates, campaign):
+        policy.learn_many(block)
+        new += int(np.isnan(block.previous).sum())
+    return new
+
+
+def _blocks(updates: Iterable[LearningUpdate], campaign: Campaign) -> Iterator[Examples]:
+    held: Examples | None = None
+    for update in updates:
+        examples = examples_in(update, campaign)
+        if examples is None:
+            continue
+        held = examples if held is None else _joined(held, examples)
+        while len(held) >= BLOCK:
+            yield _part(held, slice(0, BLOCK))
+            held = _part(held, slice(BLOCK, None))
+    if held is not None and len(held):
+        yield held
+
+
+def _joined(first: Examples, second: Examples) -> Examples:
+    return Examples(
+        contexts=np.concatenate([first.contexts, second.contexts]),
+        actions=first.actions + second.actions,
+        action_features=np.concatenate([first.action_features, second.action_features]),
+        rewards=np.concatenate([first.rewards, second.rewards]),
+        previous=np.concatenate([first.previous, second.previous]),
+        at_ms=np.concatenate([first.at_ms, second.at_ms]),
+    )
+
+
+def _part(examples: Examples, rows: slice) -> Examples:
+    return Examples(
+        contexts=examples.contexts[rows],
+        actions=examples.actions[rows],
+        action_features=examples.action_features[rows],
+        rewards=examples.rewards[rows],
+        previous=examples.previous[rows],
+        at_ms=examples.at_ms[rows],
+    )

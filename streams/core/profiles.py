@@ -1,0 +1,126 @@
+"""A user's profile: what events say of a person, folded one after the other, in any order."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from schemas.hashing import fallback_id, id_hash
+from schemas.ids import AttributeValue
+from schemas.records import UserEvent
+from streams.core.segments import AttributeValue as StoredValue
+
+__all__ = ["MOST_IDS", "MOST_KINDS", "Profile", "event_key", "fold_event", "note_kind", "remember"]
+
+MOST_IDS = 256  # ids of events kept against repetition: the newest
+MOST_KINDS = 256  # kinds of events counted: the first that came
+MOST_SENDS = 64  # contact times kept, for caps: the newest
+
+
+class Profile(msgspec.Struct, array_like=True):
+    """What is known of a user. State of a shard, as MessagePack.
+
+    Attributes
+    ----------
+    attributes, attributes_at
+        Values by name, and the event time in milliseconds at which each was set.
+    contacts, contacts_at
+        Contact references by channel, likewise.
+    counts
+        By kind of event: how often, and when last in milliseconds.
+    left
+        Channels that the user unsubscribed from: since when, in milliseconds.
+    sends
+        When the user was sent something, in milliseconds, newest last.
+    seen
+        Hashes of the ids of events that are contained, with their times.
+    """
+
+    attributes: dict[str, StoredValue] = {}
+    attributes_at: dict[str, int] = {}
+    contacts: dict[str, str] = {}
+    contacts_at: dict[str, int] = {}
+    counts: dict[str, tuple[int, int]] = {}
+    left: dict[str, int] = {}
+    sends: list[int] = []
+    seen: dict[int, int] = {}
+
+    # ---- what a segment expression may ask (streams.core.segments.ProfileView)
+
+    def event_count(self, event_type: str, /) -> int:
+        """Events of a type that were counted."""
+        return self.counts.get(event_type, (0, 0))[0]
+
+    def last_event_ms(self, event_type: str, /) -> int | None:
+        """When the last event of a type was, in milliseconds; None if there was none."""
+        found = self.counts.get(event_type)
+        return found[1] if found else None
+
+    def unsubscribed(self, channel: str, /) -> bool:
+        """Whether the user asked not to be reached there."""
+        return channel in self.left
+
+    def reachable(self, channel: str, /) -> bool:
+        """Whether there is a contact reference, and no objection."""
+        return channel in self.contacts and channel not in self.left
+
+    def sends_since(self, at_ms: int) -> int:
+        """Notifications sent at or after a time."""
+        return sum(sent >= at_ms for sent in self.sends)
+
+
+def event_key(event: UserEvent) -> int:
+    """What tells an event apart: its id, or user, type and time."""
+    return id_hash(event.event_id or fallback_id(event.user_id, event.type, event.occurred_at_ms))
+
+
+def remember(seen: dict[int, int], key: int, at_ms: int) -> bool:
+    """Note an id; False where it was there before. The oldest are dropped above the bound."""
+    if key in seen:
+        return False
+    if len(seen) >= MOST_IDS:
+        del seen[min(seen, key=seen.__getitem__)]
+    seen[key] = at_ms
+    return True
+
+
+def note_kind(profile: Profile, kind: str, at_ms: int) -> None:
+    """Count one event of a kind."""
+    count, last = profile.counts.get(kind, (0, 0))
+    if count or len(profile.counts) < MOST_KINDS:
+        profile.counts[kind] = (count + 1, max(last, at_ms))
+
+
+def fold_event(profile: Profile, event: UserEvent) -> bool:
+    """Fold an event into a profile, in place; False where it is contained already.
+
+    Events may come in any order: of two values for an attribute or a contact the one with the
+    later event time stays.
+    """
+    at_ms = event.occurred_at_ms
+    if not remember(profile.seen, event_key(event), at_ms):
+        return False
+    note_kind(profile, event.type, at_ms)
+    _set_newest(profile.attributes, profile.attributes_at, event.attributes, at_ms)
+    for channel, reference in event.contacts.items():
+        if at_ms >= profile.contacts_at.get(channel, -1):
+            profile.contacts_at[channel] = at_ms
+            if reference is None:
+                profile.contacts.pop(channel, None)
+            else:
+                profile.contacts[channel] = reference
+    return True
+
+
+def _set_newest(
+    values: dict[str, StoredValue],
+    times: dict[str, int],
+    new: Mapping[str, AttributeValue],
+    at_ms: int,
+) -> None:
+    for name, value in new.items():
+        if at_ms >= times.get(name, -1):
+            times[name] = at_ms
+            if value is None:
+                values.pop(name, None)
+            else:
+                values[name] = tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,168 @@
+"""A campaign's course: which wave runs, what of it has come back, and when the next one starts.
+
+State of a campaign shard. Nothing here knows of Kafka; times are arguments.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from schemas.campaign import Campaign
+from schemas.checks import LAST_TIME_MS
+from schemas.learning import LearningUpdate, Tally, WaveReport
+from streams.core.learning import add_tallies
+
+__all__ = [
+    "CampaignState",
+    "Due",
+    "ShardProgress",
+    "WaveState",
+    "due",
+    "note_update",
+    "report",
+    "start_wave",
+]
+
+
+class ShardProgress(msgspec.Struct, array_like=True):
+    """How far one user shard has come with a wave."""
+
+    decided: int = 0
+    open: int = 0
+    deciding: bool = True
+
+
+class WaveState(msgspec.Struct, array_like=True):
+    """A wave as the scheduler knows it."""
+
+    wave: int
+    policy_version: int
+    encoder_version: str
+    started_at_ms: int
+    deadline_ms: int
+    status: str = "deciding"
+    ended_at_ms: int | None = None
+    shards: dict[int, ShardProgress] = {}
+    tallies: list[Tally] = []
+
+
+class CampaignState(msgspec.Struct, array_like=True):
+    """A campaign's definition and course.
+
+    Attributes
+    ----------
+    version
+        Of the newest snapshot.
+    examples, reward_sum, feedback
+        What the newest snapshot contains.
+    changed
+        Waves whose report is to be written again.
+    """
+
+    campaign: Campaign
+    waves: list[WaveState] = []
+    version: int = -1
+    examples: int = 0
+    reward_sum: float = 0.0
+    feedback: dict[str, int] = {}
+    changed: list[int] = []
+
+    def running(self) -> WaveState | None:
+        """The wave that is under way."""
+        return next((wave for wave in self.waves if wave.ended_at_ms is None), None)
+
+
+class Due(StrEnum):
+    """What a campaign needs now."""
+
+    NOTHING = "nothing"
+    START = "start"  # the next wave
+    END = "end"  # of the running wave: all outcomes are there
+    OVERDUE = "overdue"  # the running wave's deadline has come
+    STOP = "stop"  # the running wave of a stopped campaign
+
+
+def note_update(state: CampaignState, update: LearningUpdate, shards: int) -> bool:
+    """Note a shard's progress and tallies, in place; False for a wave that never started.
+
+    The waves of a logged campaign start with what is replayed of them.
+    """
+    wave = next((wave for wave in state.waves if wave.wave == update.wave), None)
+    if wave is None and state.campaign.status == "logged":
+        wave = _logged_wave(update, shards)
+        state.waves.append(wave)
+    if wave is None:
+        return False
+    wave.tallies = add_tallies([*wave.tallies, *update.tallies])
+    if wave.ended_at_ms is None or update.shard in wave.shards:
+        wave.shards[update.shard] = ShardProgress(update.decided, update.open, update.deciding)
+    if wave.ended_at_ms is None and not any(p.deciding for p in wave.shards.values()):
+        wave.status = "open"
+    if update.wave not in state.changed:
+        state.changed.append(update.wave)
+    return True
+
+
+def _logged_wave(update: LearningUpdate, shards: int) -> WaveState:
+    return WaveState(
+        wave=update.wave,
+        policy_version=update.policy_version,
+        encoder_version=update.encoder_version,
+        started_at_ms=0,
+        deadline_ms=LAST_TIME_MS,
+        shards={number: ShardProgress() for number in range(shards)},
+    )
+
+
+def complete(wave: WaveState) -> bool:
+    """Whether every shard has decided for all of its users, and every outcome is closed."""
+    return all(not shard.deciding and shard.open == 0 for shard in wave.shards.values())
+
+
+def due(state: CampaignState, now_ms: int) -> Due:
+    """What the campaign needs at this time."""
+    campaign, running = state.campaign, state.running()
+    if running is not None:
+        if complete(running):
+            return Due.END
+        if campaign.status == "stopped" and not any(p.deciding for p in running.shards.values()):
+            return Due.STOP
+        return Due.OVERDUE if now_ms >= running.deadline_ms else Due.NOTHING
+    starts_at_ms = campaign.starts_at_ms or 0
+    ready = campaign.status == "active" and len(state.waves) < campaign.waves
+    return Due.START if ready and now_ms >= starts_at_ms else Due.NOTHING
+
+
+def start_wave(state: CampaignState, shards: int, encoder_version: str, now_ms: int) -> WaveState:
+    """Begin the next wave, in place, pinned to the newest policy."""
+    wave = WaveState(
+        wave=len(state.waves),
+        policy_version=state.version,
+        encoder_version=encoder_version,
+        started_at_ms=now_ms,
+        deadline_ms=now_ms + state.campaign.wave_deadline_ms,
+        shards={number: ShardProgress() for number in range(shards)},
+    )
+    state.waves.append(wave)
+    state.changed.append(wave.wave)
+    return wave
+
+
+def report(state: CampaignState, wave: WaveState, now_ms: int) -> WaveReport:
+    """The report of a wave as it stands."""
+    progress = wave.shards.values()
+    return WaveReport(
+        campaign_id=state.campaign.campaign_id,
+        wave=wave.wave,
+        status=wave.status,
+        policy_version=wave.policy_version,
+        encoder_version=wave.encoder_version,
+        started_at_ms=wave.started_at_ms,
+        ended_at_ms=wave.ended_at_ms,
+        shards=len(wave.shards),
+        shards_done=sum(not p.deciding and p.open == 0 for p in progress),
+        decided=sum(p.decided for p in progress),
+        open=sum(p.open for p in progress),
+        tallies=wave.tallies,
+        updated_at_ms=now_ms,
+    )

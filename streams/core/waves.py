@@ -1,0 +1,153 @@
+"""Deciding for a chunk of a wave's users, as arrays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from schemas.campaign import WaveStart
+from schemas.errors import PropensityError
+from schemas.hashing import decision_id, seed_of
+from schemas.ids import BASELINE, NO_SEND, POLICY
+from schemas.records import Decision
+from streams.core.audience import Audience, Membership
+from streams.core.encoding import ContextEncoder, action_set
+from streams.core.ledger import Entry
+from streams.core.policies import Policy, draw
+from streams.core.profiles import Profile
+
+__all__ = ["Choice", "Wave"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """A decision as its sender gets it, and as the ledger keeps it while its outcome is open."""
+
+    decision: Decision
+    entry: Entry | None  # None: nothing is sent, so nothing can come back
+
+
+class Wave:
+    """One wave in one shard: everything that is fixed for all of its chunks.
+
+    Parameters
+    ----------
+    start
+        The campaign and the versions that the wave is pinned to.
+    policy
+        The frozen policy of those versions. Never changed here.
+    """
+
+    def __init__(self, start: WaveStart, policy: Policy) -> None:
+        self.start = start
+        self._policy = policy
+        self._encoder = ContextEncoder(start.campaign.context)
+        self._actions = action_set(start.campaign)
+        self.audience = Audience(start)
+        self._rows = {name: row for row, name in enumerate(self._actions.ids)}
+
+    def decide(
+        self, people: Sequence[tuple[str, Profile]], chunk: int, now_ms: int
+    ) -> list[Choice]:
+        """Decide for those of an instalment's chunk for whom the segment holds.
+
+        The random stream is a function of campaign, wave, shard and chunk: a chunk that is
+        decided again gets the same actions.
+
+        Parameters
+        ----------
+        people
+            User ids and profiles.
+        chunk
+            Number of the chunk in this wave and shard.
+        now_ms
+            The time of the decisions.
+        """
+        start = self.start
+        mine = [
+            (user, profile) for user, profile in people if self.audience.in_segment(profile, now_ms)
+        ]
+        if not mine:
+            return []
+        rules = [self.audience.membership(user, profile, now_ms) for user, profile in mine]
+        contexts = self._encoder.encode_many([profile for _, profile in mine])
+        eligible = np.array([rule.eligible for rule in rules], dtype=np.bool_)
+        rng = np.random.default_rng(
+            seed_of(start.campaign.campaign_id, start.wave, start.shard, chunk)
+        )
+        asked = np.array([rule.reason == POLICY for rule in rules])
+        dist = np.zeros(eligible.shape)  # (n_users, n_actions)
+        dist[asked] = self._policy.action_dist(contexts[asked], self._actions, eligible[asked], rng)
+        drawn = draw(dist, rng)  # (n_users,), -1 where nobody asked the policy
+        return [
+            self._choice(user, profile, rule, dist[row], int(drawn[row]), contexts[row], now_ms)
+            for row, ((user, profile), rule) in enumerate(zip(mine, rules, strict=True))
+        ]
+
+    def _choice(
+        self,
+        user: str,
+        profile: Profile,
+        rule: Membership,
+        dist: np.ndarray,
+        drawn: int,
+        context: np.ndarray,
+        now_ms: int,
+    ) -> Choice:
+        start, campaign = self.start, self.start.campaign
+        row, propensity = self._action(rule, dist, drawn)
+        template = None if row is None else campaign.templates[row]
+        channel = None if template is None else template.channel
+        decision = Decision(
+            decision_id=decision_id(campaign.campaign_id, start.wave, user),
+            campaign_id=campaign.campaign_id,
+            campaign_version=campaign.version,
+            wave=start.wave,
+            user_id=user,
+            action=NO_SEND if template is None else template.id,
+            channel=channel,
+            contact=None if channel is None else profile.contacts[channel],
+            reason=rule.reason,
+            propensity=propensity,
+            policy_version=start.policy_version,
+            encoder_version=start.encoder_version,
+            decided_at_ms=now_ms,
+            expires_at_ms=now_ms + campaign.expires_after_ms,
+            variables={} if template is None else template.variables,
+        )
+        if template is None:
+            return Choice(decision=decision, entry=None)
+        may = [rank for rank, can in enumerate(rule.eligible) if can]
+        entry = Entry(
+            decision_id=decision.decision_id,
+            campaign_id=campaign.campaign_id,
+            wave=start.wave,
+            action=template.id,
+            reason=rule.reason,
+            propensity=propensity,
+            propensity_kind="drawn" if propensity is not None else "unknown",
+            actions=[self._actions.ids[rank] for rank in may],
+            probabilities=[float(dist[rank]) for rank in may] if propensity is not None else [],
+            context=context.astype("<f4").tobytes(),
+            decided_at_ms=now_ms,
+            policy_version=start.policy_version,
+            encoder_version=start.encoder_version,
+            channel=channel,
+        )
+        return Choice(decision=decision, entry=entry)
+
+    def _action(
+        self, rule: Membership, dist: np.ndarray, drawn: int
+    ) -> tuple[int | None, float | None]:
+        """The template's row, and the probability that it was drawn with."""
+        if rule.reason == BASELINE:
+            assert self.start.campaign.baseline_action is not None
+            return self._rows[self.start.campaign.baseline_action], None
+        if rule.reason != POLICY:
+            return None, None
+        if drawn < 0:
+            raise PropensityError(
+                f"the policy {self._policy.name} gave no probability to any eligible template of "
+                f"campaign {self.start.campaign.campaign_id}: its rows must sum to 1"
+            )
+        return drawn, float(dist[drawn])

@@ -1,0 +1,99 @@
+"""What a node of the embedded broker is told: where it listens, and its configuration."""
+
+import secrets
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+HOST = "127.0.0.1"
+# Below the ports that systems give to outgoing connections: a client that knocks at a stopped
+# node's port can be given that very port, and the node then finds it taken.
+FREE_PORTS = range(20_000, 32_000)
+
+LOG4J = """\
+status=error
+appender.file.type=RollingFile
+appender.file.name=file
+appender.file.fileName={path}
+appender.file.filePattern={path}.%i
+appender.file.policies.type=Policies
+appender.file.policies.size.type=SizeBasedTriggeringPolicy
+appender.file.policies.size.size=16MB
+appender.file.strategy.type=DefaultRolloverStrategy
+appender.file.strategy.max=2
+appender.file.layout.type=PatternLayout
+appender.file.layout.pattern=%d{{ISO8601}} %p %c{{1}}: %m%n
+rootLogger.level=info
+rootLogger.appenderRef.file.ref=file
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where a node listens, on loopback."""
+
+    node: int
+    port: int
+    controller_port: int
+
+    @property
+    def bootstrap(self) -> str:
+        """The address for clients."""
+        return f"{HOST}:{self.port}"
+
+
+def server_properties(here: Address, peers: tuple[Address, ...], data: Path) -> str:
+    """Return ``server.properties`` for the node at `here`, one of `peers`."""
+    voters = ",".join(f"{p.node}@{HOST}:{p.controller_port}" for p in peers)
+    replication = min(len(peers), 3)
+    in_sync = max(replication - 1, 1)
+    internal = ("offsets.topic", "transaction.state.log", "share.coordinator.state.topic")
+    settings: dict[str, str | int] = {
+        "process.roles": "broker,controller",
+        "node.id": here.node,
+        "controller.quorum.voters": voters,
+        "controller.listener.names": "CONTROLLER",
+        "listeners": f"PLAINTEXT://{here.bootstrap},CONTROLLER://{HOST}:{here.controller_port}",
+        "advertised.listeners": f"PLAINTEXT://{here.bootstrap}",
+        "log.dirs": str(data),
+        "auto.create.topics.enable": "false",
+        "default.replication.factor": replication,
+        "min.insync.replicas": in_sync,
+        **{f"{topic}.num.partitions": 1 for topic in internal},
+        **{f"{topic}.replication.factor": replication for topic in internal},
+        "transaction.state.log.min.isr": in_sync,
+        "share.coordinator.state.topic.min.isr": in_sync,
+        "group.initial.rebalance.delay.ms": 0,
+        "log.segment.bytes": 16 << 20,
+        "log.preallocate": "false",
+        "log.index.size.max.bytes": 1 << 20,
+        "log.cleaner.dedupe.buffer.size": 16 << 20,  # the default is a third of the heap
+        # Half the default: so long a killed node is waited for, and refused when it comes back.
+        "broker.session.timeout.ms": 4500,
+        "broker.heartbeat.interval.ms": 1000,
+        "num.network.threads": 2,
+        "num.io.threads": 4,
+    }
+    return "".join(f"{key}={value}\n" for key, value in settings.items())
+
+
+def port_is_free(port: int) -> bool:
+    """Return whether a server can listen on `port` on loopback."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Java does
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_ports(count: int) -> list[int]:
+    """Return `count` different ports that nothing listens on."""
+    found: list[int] = []
+    # Not `random`: two test runs with one seed would choose the same ports.
+    while len(found) < count:
+        port = secrets.choice(FREE_PORTS)
+        if port not in found and port_is_free(port):
+            found.append(port)
+    return found

@@ -1,0 +1,149 @@
+"""What every worker knows: campaigns and policies, followed by a consumer without a group.
+
+Faust's GlobalTable does not reach all workers (faust-streaming issue 283): here each worker
+has all partitions of the compacted topics assigned, and decides nothing until it has read them
+to the end once.
+"""
+
+import threading
+from collections.abc import Sequence
+
+import structlog
+from confluent_kafka import Consumer, TopicPartition
+
+from schemas.campaign import Campaign
+from schemas.learning import PolicySnapshot
+from schemas.topics import CAMPAIGNS, POLICY_SNAPSHOTS, Topic
+from schemas.wire import Codec, Unreadable
+
+__all__ = ["Follower"]
+
+log = structlog.get_logger()
+
+
+class Follower:
+    """The newest campaign definitions and policy snapshots, by key.
+
+    Reads in a thread of its own; look-ups are safe from any thread.
+    """
+
+    topics: Sequence[Topic] = (CAMPAIGNS, POLICY_SNAPSHOTS)
+
+    def __init__(self, bootstrap: str, prefix: str, codec: Codec) -> None:
+        self._bootstrap = bootstrap
+        self._prefix = prefix
+        self._codec = codec
+        self._campaigns: dict[str, Campaign] = {}
+        self._snapshots: dict[str, PolicySnapshot] = {}
+        self._ready = threading.Event()
+        self._stop = threading.Event()
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop reading."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(10)
+
+    def wait_ready(self, timeout_s: float) -> bool:
+        """Wait until everything that there was at the start has been read."""
+        return self._ready.wait(timeout_s)
+
+    @property
+    def failure(self) -> Exception | None:
+        """What ended the reading, if anything did."""
+        return self._failure
+
+    def campaign(self, campaign_id: str) -> Campaign | None:
+        """The newest definition of a campaign."""
+        return self._campaigns.get(campaign_id)
+
+    def campaigns(self) -> list[Campaign]:
+        """All campaigns."""
+        return [self._campaigns[key] for key in sorted(self._campaigns)]
+
+    def snapshot(self, campaign_id: str, wave: int | None = None) -> PolicySnapshot | None:
+        """The newest policy of a campaign, or the one that a wave is pinned to."""
+        key = campaign_id if wave is None else f"{campaign_id}/{wave}"
+        return self._snapshots.get(key)
+
+    def _follow(self) -> None:
+        try:
+            self._read()
+        except Exception as error:
+            self._failure = error
+            log.exception("follower_failed")
+
+    def _read(self) -> None:
+        reader = Consumer(
+            {
+                "bootstrap.servers": self._bootstrap,
+                "group.id": "none",
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "earliest",
+                "fetch.wait.max.ms": 50,
+                "log_level": 2,
+            }
+        )
+        try:
+            ends = self._ends(reader)
+            reader.assign([TopicPartition(tp.topic, tp.partition, 0) for tp in ends])
+            left = {(tp.topic, tp.partition): end for tp, end in ends.items() if end > 0}
+            while not self._stop.is_set():
+                for message in reader.consume(1000, 0.05):
+                    if not message.error():
+                        self._take(message.topic(), message.key(), message.value())
+                if left:
+                    left = self._still_left(reader, left)
+                if not left:
+                    self._ready.set()
+        finally:
+            reader.close()
+
+    def _ends(self, reader: Consumer) -> dict[TopicPartition, int]:
+        ends: dict[TopicPartition, int] = {}
+        for topic in self.topics:
+            name = self._prefix + topic.name
+            for number in reader.list_topics(name, timeout=10).topics[name].partitions:
+                tp = TopicPartition(name, number)
+                low, high = reader.get_watermark_offsets(tp, timeout=10)
+                ends[tp] = high if high > low else 0
+        return ends
+
+    @staticmethod
+    def _still_left(
+        reader: Consumer, left: dict[tuple[str, int], int]
+    ) -> dict[tuple[str, int], int]:
+        """Partitions whose end at the start has not been reached; markers count as read."""
+        positions = reader.position([TopicPartition(topic, number) for topic, number in left])
+        reached = {
+            (tp.topic, tp.partition)
+            for tp in positions
+            if tp.offset >= 0 and tp.offset >= left[tp.topic, tp.partition]
+        }
+        return {tp: end for tp, end in left.items() if tp not in reached}
+
+    def _take(self, topic: str, key: bytes | None, value: bytes | None) -> None:
+        name = (key or b"").decode("utf-8", "replace")
+        if topic == self._prefix + CAMPAIGNS.name:
+            campaign = self._codec.try_decode(value, Campaign) if value is not None else None
+            if isinstance(campaign, Unreadable):
+                log.warning("campaign_unreadable", campaign=name, why=campaign.reason)
+            elif campaign is None:
+                self._campaigns.pop(name, None)
+            else:
+                self._campaigns[name] = campaign
+        else:
+            snapshot = self._codec.try_decode(value, PolicySnapshot) if value is not None else None
+            if isinstance(snapshot, Unreadable):
+                log.warning("snapshot_unreadable", key=name, why=snapshot.reason)
+            elif snapshot is None:
+                self._snapshots.pop(name, None)
+            else:
+                self._snapshots[name] = snapshot

@@ -1,0 +1,381 @@
+"""A shard: one partition number, with its state, kept exactly once by Kafka transactions.
+
+A transaction carries the outputs, the changed state (to the changelog) and the input offsets
+that the state now contains, as part of that state. RocksDB is written after the commit; a new
+owner fences the old one, then reads the changelog from where its RocksDB ends up to a marker
+that it has committed itself.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from schemas.errors import BusError, FencedError, ShardError
+from schemas.topics import Topic
+from schemas.wire import Codec
+from streams.kafka.store import Store, StoreOptions
+from streams.kafka.transaction import Incoming, Transaction
+
+__all__ = ["Handler", "Shard", "ShardConfig", "ShardKind", "Step"]
+
+log = structlog.get_logger()
+
+META = b"!meta"
+MARKER = b"!marker"
+POSITION = b"!position"  # only in RocksDB: how far in the changelog it has come
+COMMIT_TIMEOUT_S = 30.0
+
+Handler = Callable[[Transaction, Sequence[Incoming]], None]
+Step = Callable[[Transaction], bool]  # True: there is more to do
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardKind:
+    """What shards of one kind have in common."""
+
+    name: str
+    inputs: tuple[str, ...]  # full topic names, co-partitioned
+    timed: tuple[str, ...]  # those whose records carry event time
+    changelog: Topic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardConfig:
+    """What a worker gives to all of its shards."""
+
+    bootstrap: str
+    app: str
+    prefix: str
+    directory: Path
+    transaction_timeout_s: float
+    codec: Codec
+    store_options: StoreOptions
+    topic_ids: Mapping[str, str]
+
+
+class Meta(msgspec.Struct, array_like=True):
+    """The part of a shard's state that is about the shard itself."""
+
+    applied: dict[str, int] = {}
+    times: dict[str, int] = {}
+    topic_ids: dict[str, str] = {}
+    now_ms: int = 0
+
+
+class Position(msgspec.Struct, array_like=True):
+    """How far in the changelog a store has come, and when."""
+
+    next_offset: int
+    written_at_s: float
+    changelog_id: str
+
+
+class Shard:
+    """The state of one partition number. Blocking: used from a worker thread, one at a time."""
+
+    def __init__(self, kind: ShardKind, number: int, config: ShardConfig) -> None:
+        self.kind = kind
+        self.number = number
+        self._config = config
+        self._changelog = config.prefix + kind.changelog.name
+        self._producer = Producer(
+            {
+                "bootstrap.servers": config.bootstrap,
+                "transactional.id": f"{config.app}-{kind.name}-{number}",
+                "transaction.timeout.ms": int(config.transaction_timeout_s * 1000),
+                "linger.ms": 1,
+                "partitioner": "murmur2_random",
+                "message.max.bytes": 16 * 1024 * 1024,
+                "queue.buffering.max.messages": 500_000,
+                "log_level": 2,
+            }
+        )
+        self._last_offset = -1
+        self._using = threading.Lock()
+        self._fence()
+        self._store = Store(config.directory / kind.name / str(number), config.store_options)
+        try:
+            self._restore(self._commit_marker())
+            self.meta = self._read_meta()
+        except BaseException:
+            self._store.close()
+            raise
+        self.idle_ms: dict[str, int] = {}
+        self.changed = True  # something was committed since the steps last ran dry
+
+    # ---- opening
+
+    def _fence(self) -> None:
+        """From here on the previous owner's commits fail."""
+        try:
+            self._producer.init_transactions(COMMIT_TIMEOUT_S)
+        except KafkaException as error:
+            raise BusError(
+                f"shard {self.kind.name}/{self.number} cannot start transactions: "
+                f"{error.args[0].str()}"
+            ) from error
+
+    def _commit_marker(self) -> int:
+        """Commit a record of our own to the changelog: the restore reads up to it."""
+        self._producer.begin_transaction()
+        self._produce_state(MARKER, str(time.time()).encode(), last=True)
+        self._commit()
+        return self._last_offset
+
+    def _restore(self, marker: int) -> None:
+        position = self._usable_position(marker)
+        if marker <= position + 1 and position > 0:
+            return  # between them lies only the end of the last transaction
+        started, restored = time.monotonic(), 0
+        reader = Consumer(
+            {
+                "bootstrap.servers": self._config.bootstrap,
+                "group.id": "none",
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "earliest",
+                "fetch.max.bytes": 64 * 1024 * 1024,
+                "log_level": 2,
+            }
+        )
+        try:
+            reader.assign([TopicPartition(self._changelog, self.number, position)])
+            ended, said = False, started
+            while not ended:
+                changes: dict[bytes, bytes | None] = {}
+                for message in reader.consume(5000, 0.05):
+                    if message.error():
+                        raise BusError(f"restore of {self._changelog}: {message.error().str()}")
+                    changes[message.key()] = message.value()
+                    position = message.offset() + 1
+                    restored += 1
+                    ended = ended or message.offset() >= marker
+                if changes:
+                    self._write(changes, position)
+                if time.monotonic() - said > 2.0:
+                    said = time.monotonic()
+                    self._say_restore("restoring", restored, started, marker - position + 1)
+        finally:
+            reader.close()
+        self._say_restore("restored", restored, started, 0)
+
+    def _say_restore(self, state: str, restored: int, started: float, left: int) -> None:
+        log.info(
+            "shard_restore",
+            state=state,
+            shard=f"{self.kind.name}/{self.number}",
+            records=restored,
+            per_s=round(restored / max(time.monotonic() - started, 1e-6)),
+            left=max(left, 0),
+        )
+
+    def _usable_position(self, marker: int) -> int:
+        """Where to go on reading the changelog; 0, with an empty store, where there is doubt."""
+        raw = self._store.get(POSITION)
+        if raw is None:
+            return 0
+        position = msgspec.msgpack.decode(raw, type=Position)
+        age_s = time.time() - position.written_at_s
+        doubt = None
+        if position.changelog_id != self._config.topic_ids.get(self._changelog, ""):
+            doubt = "the changelog was made again"
+        elif position.next_offset > marker:
+            doubt = "the store is ahead of the changelog"
+        elif age_s > self.kind.changelog.delete_retention_ms / 2000:
+            doubt = "the store is older than half of the time that tombstones are kept"
+        if doubt is None:
+            return position.next_offset
+        log.warning("store_wiped", shard=f"{self.kind.name}/{self.number}", why=doubt)
+        self._store.wipe()
+        return 0
+
+    def _read_meta(self) -> Meta:
+        raw = self._store.get(META)
+        meta = msgspec.msgpack.decode(raw, type=Meta) if raw is not None else Meta()
+        for topic in self.kind.inputs:
+            known, now = meta.topic_ids.get(topic), self._config.topic_ids.get(topic, "")
+            if known is not None and known != now:
+                raise ShardError(
+                    f"topic {topic} was deleted and made again (id {known} is now {now}): shard "
+                    f"{self.kind.name}/{self.number} contains offsets of the old one. Delete "
+                    f"{self._changelog} to start anew, or bring the old topic back"
+                )
+        return meta
+
+    # ---- time and offsets
+
+    def applied(self, topic: str) -> int:
+        """The last offset of an input that the state contains; -1 for none."""
+        return self.meta.applied.get(topic, -1)
+
+    @property
+    def now_ms(self) -> int:
+        """Event time: the least over the inputs; one that was read to its end is as late as now."""
+        times = (
+            max(self.meta.times.get(topic, 0), self.idle_ms.get(topic, 0))
+            for topic in self.kind.timed
+        )
+        return max(min(times, default=0), self.meta.now_ms)
+
+    # ---- working
+
+    def apply(self, topic: str, batch: Sequence[Incoming], handler: Handler) -> None:
+        """Apply the records of one input, less those that the state contains already."""
+        known = self.applied(topic)
+        fresh = [record for record in batch if record.offset > known]
+        if not fresh:
+            return
+        with self._using:
+            tx = self._begin()
+            handler(tx, fresh)
+            self._commit_all(tx, applied={topic: fresh[-1].offset})
+
+    def step(self, step: Step) -> bool:
+        """Do a piece of work that no input asked for; True where there is more."""
+        with self._using:
+            tx = self._begin()
+            more = step(tx)
+            if not tx.empty:
+                self._commit_all(tx, applied={})
+            return more
+
+    def _begin(self) -> Transaction:
+        return Transaction(
+            self.number,
+            self._store,
+            self._config.codec,
+            self._config.prefix,
+            self.now_ms,
+            self.meta.applied,
+        )
+
+    def _commit_all(self, tx: Transaction, applied: Mapping[str, int]) -> None:
+        meta = Meta(
+            applied={**self.meta.applied, **applied},
+            times={**self.meta.times, **tx.times},
+            topic_ids={t: self._config.topic_ids.get(t, "") for t in self.kind.inputs},
+            now_ms=tx.now_ms,
+        )
+        tx.changes[META] = msgspec.msgpack.encode(meta)
+        self._check_sizes(tx)
+        self._transact(tx)
+        self._write(tx.changes, self._last_offset + 1)
+        self.meta = meta
+        self.changed = True
+
+    def _check_sizes(self, tx: Transaction) -> None:
+        limit = self.kind.changelog.max_bytes
+        for key, value in tx.changes.items():
+            size = len(key) + len(value or b"")
+            if size > limit:
+                raise ShardError(
+                    f"state of {size} bytes under a key of {key[:1]!r} in {self._changelog} "
+                    f"exceeds its limit of {limit}: nothing was committed"
+                )
+
+    def _transact(self, tx: Transaction) -> None:
+        deadline = time.monotonic() + COMMIT_TIMEOUT_S
+        while True:
+            try:
+                self._producer.begin_transaction()
+                for out in tx.outputs:
+                    self._produce(
+                        self._config.prefix + out.topic.name,
+                        out.key,
+                        out.value,
+                        out.partition,
+                        out.headers,
+                    )
+                last = len(tx.changes) - 1
+                for rank, (key, value) in enumerate(tx.changes.items()):
+                    self._produce_state(key, value, last=rank == last)
+                self._commit()
+            except KafkaException as error:
+                self._recover(error.args[0], deadline)
+            else:
+                return
+
+    def _recover(self, error: KafkaError, deadline: float) -> None:
+        """After a failed transaction: abort it so that it can be tried again, or raise."""
+        where = f"shard {self.kind.name}/{self.number}"
+        if error.code() in (
+            KafkaError._FENCED,  # noqa: SLF001 - confluent-kafka's public names start so
+            KafkaError.PRODUCER_FENCED,
+            KafkaError.INVALID_PRODUCER_EPOCH,
+        ):
+            raise FencedError(f"{where} has another owner now: {error.str()}")
+        if error.fatal() or not (error.txn_requires_abort() or error.retriable()):
+            raise BusError(f"{where}: the transaction failed, nothing was committed: {error.str()}")
+        if time.monotonic() > deadline:
+            raise BusError(f"{where}: no transaction went through in time: {error.str()}")
+        log.warning("transaction_retried", shard=where, error=error.str())
+        try:
+            self._producer.abort_transaction(COMMIT_TIMEOUT_S)
+        except KafkaException as abort:
+            self._recover_abort(abort.args[0], where)
+
+    def _recover_abort(self, error: KafkaError, where: str) -> None:
+        if error.fatal():
+            raise FencedError(f"{where} has another owner now: {error.str()}")
+        raise BusError(f"{where}: a failed transaction cannot be aborted: {error.str()}")
+
+    def _commit(self) -> None:
+        deadline = time.monotonic() + COMMIT_TIMEOUT_S
+        while True:
+            try:
+                self._producer.flush(COMMIT_TIMEOUT_S)  # calls _note_offset
+                self._producer.commit_transaction(COMMIT_TIMEOUT_S)
+            except KafkaException as error:
+                if not error.args[0].retriable() or time.monotonic() > deadline:
+                    raise
+            else:
+                return
+
+    def _produce_state(self, key: bytes, value: bytes | None, *, last: bool) -> None:
+        callback = self._note_offset if last else None
+        self._produce(self._changelog, key, value, self.number, None, callback)
+
+    def _produce(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        partition: int | None,
+        headers: list[tuple[str, bytes]] | None,
+        callback: Callable[..., None] | None = None,
+    ) -> None:
+        options: dict[str, object] = {}
+        if partition is not None:
+            options["partition"] = partition
+        if headers:
+            options["headers"] = headers
+        if callback is not None:
+            options["on_delivery"] = callback
+        while True:
+            try:
+                self._producer.produce(topic, value=value, key=key, **options)
+            except BufferError:
+                self._producer.poll(0.05)
+            else:
+                return
+
+    def _note_offset(self, error: KafkaError | None, message: object) -> None:
+        if error is None:
+            self._last_offset = message.offset()  # type: ignore[attr-defined]
+
+    def _write(self, changes: Mapping[bytes, bytes | None], next_offset: int) -> None:
+        position = Position(
+            next_offset, time.time(), self._config.topic_ids.get(self._changelog, "")
+        )
+        self._store.write({**changes, POSITION: msgspec.msgpack.encode(position)})
+
+    def close(self) -> None:
+        """Wait for the work under way, then let go of the files."""
+        with self._using:
+            self._store.close()

@@ -1,0 +1,323 @@
+"""All shards of a worker: opened and closed with the partitions, fed batch by batch.
+
+The rules of a hand-over: a shard opens when its partitions are assigned, never because an
+event arrived. When they are revoked it takes no more work, finishes what is under way, closes,
+and only then the worker rejoins. Records of partitions that are not held, or of another
+generation, are dropped and stay unacknowledged: they are read again.
+"""
+
+import asyncio
+import os
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NoReturn, TypeVar
+
+import faust
+import structlog
+from confluent_kafka import Consumer, TopicPartition
+from faust.types import TP
+
+from schemas.errors import FencedError, GroundswellError, ShardError
+from streams.kafka.shard import Handler, Shard, ShardConfig, ShardKind, Step
+from streams.kafka.transaction import Incoming
+
+__all__ = ["EXIT_BUG", "EXIT_FENCED", "EXIT_STATE", "Shards", "batches"]
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+EXIT_FENCED = 3  # another worker owns a shard that this one believed to hold
+EXIT_STATE = 4  # state, topics or disk: nothing was committed that is not in the changelog
+EXIT_BUG = 70  # an error that nobody expected
+
+SEEK_AGAIN_S = 1.0
+LOST_TAIL_S = 5.0
+IDLE_PERIOD_S = 0.1
+
+ShardId = tuple[str, int]
+
+
+async def batches(
+    stream: faust.Stream, interval_s: float, most: int
+) -> AsyncIterator[list[faust.Event]]:
+    """Drain a stream's queue: whatever has come, gathered for an interval."""
+    channel = stream.channel
+    queue = channel.queue
+    while True:
+        batch = [await channel.get()]
+        if interval_s:
+            await asyncio.sleep(interval_s)
+        while len(batch) < most and not queue.empty():
+            batch.append(queue.get_nowait())
+        yield batch
+
+
+class Shards:
+    """The shards that this worker holds."""
+
+    def __init__(
+        self,
+        app: faust.App,
+        kinds: Iterable[ShardKind],
+        config: ShardConfig,
+        steps: Mapping[str, Sequence[Step]],
+        *,
+        wall_clock: bool,
+    ) -> None:
+        self._app = app
+        self._kinds = {topic: kind for kind in kinds for topic in kind.inputs}
+        self._config = config
+        self._steps = steps
+        self._wall_clock = wall_clock
+        self._open: dict[ShardId, Shard] = {}
+        self._held: set[ShardId] = set()
+        self._seen: dict[TP, int] = {}  # last offset that was applied or skipped
+        self._sought: dict[TP, tuple[int, float]] = {}
+        self._behind: dict[TP, tuple[int, float]] = {}  # where an input has stood still, since when
+        self._gates: dict[ShardId, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._runners: dict[ShardId, asyncio.Task[None]] = {}
+        self._pool = ThreadPoolExecutor(32, thread_name_prefix="shard")
+        self.may_step = asyncio.Event()  # set once the followers have read to the end
+
+    @property
+    def open_shards(self) -> list[ShardId]:
+        """Kind and number of the shards that are open."""
+        return sorted(self._open)
+
+    # ---- hand-over
+
+    async def take_over(self, assigned: Iterable[TP]) -> None:
+        """Open the shards of newly assigned partitions."""
+        wanted: dict[ShardId, ShardKind] = {}
+        for tp in assigned:
+            kind = self._kinds.get(tp.topic)
+            if kind is not None:
+                wanted[kind.name, tp.partition] = kind
+        missing = {key: kind for key, kind in wanted.items() if key not in self._open}
+        self._held = set(wanted)
+        started = time.monotonic()
+        try:
+            opened = await asyncio.gather(
+                *(
+                    self._in_thread(Shard, kind, key[1], self._config)
+                    for key, kind in missing.items()
+                )
+            )
+            starts = await self._in_thread(self._log_starts, opened)
+        except GroundswellError as error:
+            self._exit(EXIT_STATE, "shard_refused", error)
+        except Exception as error:  # noqa: BLE001 - nothing may be acknowledged after it
+            self._exit(EXIT_BUG, "shard_failed", error)
+        for shard in opened:
+            key = (shard.kind.name, shard.number)
+            self._open[key] = shard
+            for topic in shard.kind.inputs:
+                tp = TP(topic, shard.number)
+                self._seen[tp] = max(shard.applied(topic), starts.get(tp, 0) - 1)
+            self._runners[key] = asyncio.create_task(self._run_steps(key, shard))
+        log.info(
+            "shards_opened",
+            shards=["/".join(map(str, key)) for key in sorted(missing)],
+            seconds=round(time.monotonic() - started, 2),
+        )
+
+    async def let_go(self, revoked: Iterable[TP]) -> None:
+        """Finish what is under way in the shards of revoked partitions, and close them."""
+        leaving = {
+            (self._kinds[tp.topic].name, tp.partition) for tp in revoked if tp.topic in self._kinds
+        }
+        self._held -= leaving
+        for key in leaving:
+            async with self._gates[key]:
+                shard = self._open.pop(key, None)
+                runner = self._runners.pop(key, None)
+                if runner is not None:
+                    runner.cancel()
+                if shard is not None:
+                    await self._in_thread(shard.close)
+        if leaving:
+            log.info("shards_closed", shards=["/".join(map(str, key)) for key in sorted(leaving)])
+
+    async def drain(self) -> None:
+        """Let go of everything: the worker is asked to stop."""
+        held = [TP(topic, key[1]) for key in list(self._open) for topic in self._kinds]
+        await self.let_go(held)
+        self._pool.shutdown(wait=True)
+
+    def _log_starts(self, shards: Sequence[Shard]) -> dict[TP, int]:
+        """Where each input's log starts; refuses where it does not fit what a shard contains."""
+        starts: dict[TP, int] = {}
+        reader = Consumer(
+            {"bootstrap.servers": self._config.bootstrap, "group.id": "none", "log_level": 2}
+        )
+        try:
+            for shard in shards:
+                for topic in shard.kind.inputs:
+                    low, high = self._watermarks(reader, topic, shard.number)
+                    starts[TP(topic, shard.number)] = low
+                    self._check_log(shard, topic, low, high)
+        finally:
+            reader.close()
+        return starts
+
+    @staticmethod
+    def _watermarks(reader: Consumer, topic: str, partition: int) -> tuple[int, int]:
+        if topic not in reader.list_topics(topic, timeout=10).topics:
+            return 0, 0
+        partitions = reader.list_topics(topic, timeout=10).topics[topic].partitions
+        if partition not in partitions:
+            return 0, 0  # the company's topics may have fewer partitions than another
+        low, high = reader.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+        return low, high
+
+    @staticmethod
+    def _check_log(shard: Shard, topic: str, low: int, high: int) -> None:
+        applied = shard.applied(topic)
+        where = f"shard {shard.kind.name}/{shard.number}"
+        if applied >= 0 and applied + 1 < low:
+            raise ShardError(
+                f"{where} contains {topic} up to offset {applied}, but its log starts at {low}: "
+                f"{low - applied - 1} records are missing. Restore them, or delete the shard's "
+                "changelog to start anew without them"
+            )
+        if applied >= high:
+            raise ShardError(
+                f"{where} contains {topic} up to offset {applied}, but its log ends at {high}: "
+                "the topic was cut or made again. Bring it back, or delete the shard's changelog"
+            )
+
+    # ---- work
+
+    async def apply(self, events: Sequence[faust.Event], handler: Handler) -> None:
+        """Apply a batch, each shard's part in its own transaction, side by side."""
+        parts: dict[TP, list[faust.Event]] = defaultdict(list)
+        generation = self._app.consumer_generation_id
+        for event in events:
+            if event.message.generation_id == generation:
+                parts[event.message.tp].append(event)
+        await asyncio.gather(
+            *(self._apply_part(tp, part, generation, handler) for tp, part in parts.items())
+        )
+
+    async def _apply_part(
+        self, tp: TP, part: list[faust.Event], generation: int, handler: Handler
+    ) -> None:
+        key = (self._kinds[tp.topic].name, tp.partition)
+        async with self._gates[key]:
+            shard = self._open.get(key)
+            if (
+                shard is None
+                or key not in self._held
+                or generation != self._app.consumer_generation_id
+            ):
+                return
+            part, hole = self._without_loss(tp, part)
+            incoming = [_incoming(event.message) for event in part]
+            if incoming:
+                await self._guarded(key, shard.apply, tp.topic, incoming, handler)
+            if key not in self._held and key not in self._open:
+                return
+            for event in part:
+                event.ack()
+            if hole is not None:
+                await self._read_again(tp, hole)
+
+    def _without_loss(
+        self, tp: TP, part: list[faust.Event]
+    ) -> tuple[list[faust.Event], int | None]:
+        """The events up to the first before which records are missing, and where those start."""
+        seen = self._seen.get(tp, -1)
+        for rank, event in enumerate(part):
+            message = event.message
+            if message.offset > seen:
+                if message.follows > seen:
+                    self._seen[tp] = seen
+                    return part[:rank], seen + 1
+                seen = message.offset
+        self._seen[tp] = seen
+        return part, None
+
+    async def _read_again(self, tp: TP, offset: int) -> None:
+        """Go back: Faust skipped records in a rebalance."""
+        sought, at = self._sought.get(tp, (-1, 0.0))
+        if sought == offset and time.monotonic() - at < SEEK_AGAIN_S:
+            return  # it is on its way; what is left in the queue is from before
+        self._sought[tp] = (offset, time.monotonic())
+        log.info("read_again", topic=tp.topic, partition=tp.partition, offset=offset)
+        await self._app.consumer.seek_wait({tp: offset})
+
+    async def _run_steps(self, key: ShardId, shard: Shard) -> None:
+        """Work that no input asks for: waves, windows that close, schedules."""
+        await self.may_step.wait()
+        steps = self._steps.get(key[0], ())
+        while True:
+            more = False
+            for step in steps:
+                async with self._gates[key]:
+                    if key not in self._held or key not in self._open:
+                        return
+                    self._note_idle(shard)
+                    more |= bool(await self._guarded(key, shard.step, step))
+            await self._find_lost_tail(key, shard)
+            await asyncio.sleep(0 if more else IDLE_PERIOD_S)
+
+    def _note_idle(self, shard: Shard) -> None:
+        """Where an input was read to its end, its time is the time at which that was seen."""
+        if not self._wall_clock:
+            return
+        for topic in shard.kind.timed:
+            tp = TP(topic, shard.number)
+            progress = self._app.consumer.progress(tp)
+            if progress and progress.ended and progress.last <= self._seen.get(tp, -1):
+                shard.idle_ms[topic] = progress.at_ms
+
+    async def _find_lost_tail(self, key: ShardId, shard: Shard) -> None:
+        """Read records again that were fetched and dropped, with none behind them to tell."""
+        for topic in shard.kind.inputs:
+            tp = TP(topic, shard.number)
+            progress = self._app.consumer.progress(tp)
+            seen = self._seen.get(tp, -1)
+            behind, since = self._behind.get(tp, (-2, 0.0))
+            if progress is None or progress.last <= seen or key not in self._held:
+                self._behind.pop(tp, None)
+            elif behind != seen:
+                self._behind[tp] = (seen, time.monotonic())
+            elif time.monotonic() - since > LOST_TAIL_S:
+                self._behind.pop(tp)
+                await self._read_again(tp, seen + 1)
+
+    async def _guarded(self, key: ShardId, work: Callable[..., T], *args: Any) -> T | None:
+        """Run a shard's work in a thread; nothing is acknowledged after a failure."""
+        try:
+            return await self._in_thread(work, *args)
+        except FencedError as error:
+            if key in self._held:
+                self._exit(EXIT_FENCED, "fenced", error)
+            log.warning("fenced_while_letting_go", shard="/".join(map(str, key)))
+            return None
+        except GroundswellError as error:
+            self._exit(EXIT_STATE, "shard_stopped", error)
+        except Exception as error:  # noqa: BLE001 - a bug: stop before anything is acknowledged
+            self._exit(EXIT_BUG, "shard_failed", error)
+
+    async def _in_thread(self, work: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
+
+    @staticmethod
+    def _exit(code: int, event: str, error: Exception) -> NoReturn:
+        log.error(event, error=str(error), exit_code=code, exc_info=code == EXIT_BUG)
+        os._exit(code)
+
+
+def _incoming(message: Any) -> Incoming:
+    return Incoming(
+        message.topic,
+        message.partition,
+        message.offset,
+        int(message.timestamp * 1000),
+        message.key,
+        message.value,
+        list(message.headers or ()),
+    )

@@ -1,0 +1,118 @@
+"""A shard's local state: RocksDB as a cache of the changelog."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from rocksdict import (
+    AccessType,
+    BlockBasedOptions,
+    Cache,
+    Options,
+    Rdict,
+    ReadOptions,
+    WriteBatch,
+)
+
+from schemas.errors import ShardError
+
+__all__ = ["Store", "StoreOptions"]
+
+
+class StoreOptions:
+    """What all stores of a worker share: the block cache bounds their memory together."""
+
+    def __init__(self, cache_mb: int) -> None:
+        self._cache = Cache(cache_mb * 1024 * 1024)
+
+    def make(self) -> Options:
+        """Options of one store."""
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_max_open_files(64)
+        options.set_write_buffer_size(8 * 1024 * 1024)
+        options.set_max_write_buffer_number(2)
+        options.set_keep_log_file_num(2)
+        options.set_max_background_jobs(2)
+        table = BlockBasedOptions()
+        table.set_block_cache(self._cache)
+        table.set_bloom_filter(10.0, False)
+        table.set_cache_index_and_filter_blocks(True)
+        options.set_block_based_table_factory(table)
+        return options
+
+
+class Store:
+    """Bytes by key, in key order; writes come in batches that are whole or not at all."""
+
+    def __init__(self, path: Path, options: StoreOptions) -> None:
+        self._path = path
+        self._options = options
+        self._db = self._open()
+
+    def _open(self) -> Rdict:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return Rdict(str(self._path), self._options.make(), access_type=AccessType.read_write())
+        except Exception as error:
+            raise ShardError(
+                f"the store in {self._path} does not open: {error}. If another process holds it, "
+                "stop that one; if it is damaged, delete it: the changelog restores it"
+            ) from error
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a key."""
+        value: bytes | None = self._db.get(key)
+        return value
+
+    def write(self, changes: Mapping[bytes, bytes | None]) -> None:
+        """Apply changes as one; None deletes.
+
+        Raises
+        ------
+        ShardError
+            If the disk refuses, for instance because it is full.
+        """
+        batch = WriteBatch(raw_mode=True)
+        for key, value in changes.items():
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        try:
+            self._db.write(batch)
+        except Exception as error:
+            raise ShardError(
+                f"the store in {self._path} refuses to write: {error}. Free space on its disk and "
+                "start again: the changelog has what is missing"
+            ) from error
+
+    def scan(self, prefix: bytes, after: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """Pairs whose key starts with a prefix, in key order, behind a key."""
+        end = _next_prefix(prefix)
+        read = ReadOptions()
+        if end is not None:
+            read.set_iterate_upper_bound(end)
+        for key, value in self._db.items(from_key=after or prefix, read_opt=read):
+            if not key.startswith(prefix):
+                return
+            if key != after:
+                yield key, value
+
+    def wipe(self) -> None:
+        """Forget everything."""
+        self._db.close()
+        shutil.rmtree(self._path)
+        self._db = self._open()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._db.close()
+
+
+def _next_prefix(prefix: bytes) -> bytes | None:
+    """The least key that is greater than all that start with the prefix."""
+    for end in range(len(prefix), 0, -1):
+        if prefix[end - 1] < 0xFF:
+            return prefix[: end - 1] + bytes([prefix[end - 1] + 1])
+    return None

@@ -1,0 +1,147 @@
+"""One transaction of a shard: what a handler reads, changes and emits before it is committed."""
+
+import heapq
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from schemas.errors import ShardError
+from schemas.topics import DEAD_LETTERS, Topic
+from schemas.wire import Codec
+from streams.kafka.store import Store
+
+__all__ = ["Incoming", "Output", "Transaction"]
+
+Headers = list[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A record as it came from a topic, undecoded."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A record on its way to a topic."""
+
+    topic: Topic
+    key: bytes | None
+    value: bytes | None
+    partition: int | None
+    headers: Headers | None
+
+
+class Transaction:
+    """Reads through to the store; changes and outputs are gathered until the commit.
+
+    Parameters
+    ----------
+    number
+        The shard's partition number.
+    now_ms
+        The shard's event time.
+    applied
+        The last offset by input topic that the state contained when this began.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        store: Store,
+        codec: Codec,
+        prefix: str,
+        now_ms: int,
+        applied: Mapping[str, int],
+    ) -> None:
+        self.number = number
+        self.now_ms = now_ms
+        self.codec = codec
+        self.applied = applied
+        self._prefix = prefix
+        self.changes: dict[bytes, bytes | None] = {}
+        self.outputs: list[Output] = []
+        self.times: dict[str, int] = {}
+        self._store = store
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a state key, as this transaction sees it."""
+        if key in self.changes:
+            return self.changes[key]
+        return self._store.get(key)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Set a state key.
+
+        Raises
+        ------
+        ShardError
+            If key and value exceed what the changelog takes: bound the state before.
+        """
+        self.changes[key] = value
+
+    def delete(self, key: bytes) -> None:
+        """Remove a state key."""
+        self.changes[key] = None
+
+    def scan(self, prefix: bytes, after: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """State keys with a prefix in their order, this transaction's changes included."""
+        mine = sorted(
+            (key, value)
+            for key, value in self.changes.items()
+            if key.startswith(prefix) and (after is None or key > after)
+        )
+        stored = (pair for pair in self._store.scan(prefix, after) if pair[0] not in self.changes)
+        for key, value in heapq.merge(stored, mine):
+            if value is not None:
+                yield key, value
+
+    def emit(
+        self,
+        topic: Topic,
+        record: object,
+        *,
+        key: str,
+        partition: int | None = None,
+        headers: Headers | None = None,
+    ) -> None:
+        """Send a record with the transaction."""
+        value = self.codec.encode(self._prefix + topic.name, record)
+        if len(value) > topic.max_bytes:
+            raise ShardError(
+                f"a record of {len(value)} bytes for {topic.name} exceeds its limit of "
+                f"{topic.max_bytes}: bound what goes into it"
+            )
+        self.outputs.append(Output(topic, key.encode(), value, partition, headers))
+
+    def forward(self, topic: Topic, record: Incoming, key: str) -> None:
+        """Send a record's bytes on as they are, under a key."""
+        self.outputs.append(Output(topic, key.encode(), record.value, None, None))
+
+    def dead_letter(self, record: Incoming, reason: str) -> None:
+        """Put a record that cannot be processed aside, as it came, with origin and reason."""
+        headers: Headers = [
+            *record.headers,
+            ("kafka_dlt-original-topic", record.topic.encode()),
+            ("kafka_dlt-original-partition", str(record.partition).encode()),
+            ("kafka_dlt-original-offset", str(record.offset).encode()),
+            ("kafka_dlt-original-timestamp", str(record.timestamp_ms).encode()),
+            ("kafka_dlt-exception-message", reason.encode()),
+        ]
+        self.outputs.append(Output(DEAD_LETTERS, record.key, record.value, None, headers))
+
+    def saw(self, topic: str, at_ms: int, ahead_of_ms: int) -> None:
+        """An input has come to this event time; one that lies ahead of the bound does not count."""
+        if at_ms <= ahead_of_ms and at_ms > self.times.get(topic, -1):
+            self.times[topic] = at_ms
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to commit."""
+        return not self.changes and not self.outputs

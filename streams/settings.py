@@ -1,0 +1,103 @@
+"""Settings: read once, at the edge, from the environment (`GROUNDSWELL_*`), and passed down."""
+
+import re
+import socket
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from schemas.errors import SettingsError
+
+__all__ = ["Settings", "load_settings"]
+
+
+class Settings(BaseSettings):
+    """Everything about a process that is not in a campaign.
+
+    Each setting is an environment variable with the prefix `GROUNDSWELL_`, in capitals.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="GROUNDSWELL_", extra="ignore", frozen=True)
+
+    bootstrap: str = Field("127.0.0.1:9092", description="Kafka's address: host:port[,host:port]")
+    app: str = Field("groundswell", description="Consumer group, and prefix of transactional ids")
+    topic_prefix: str = Field("", description="Put before every topic's name")
+    registry: str | None = Field(None, description="URL of a Confluent-compatible schema registry")
+    user_partitions: int = Field(4, ge=1, le=4096, description="Number of user shards")
+    campaign_partitions: int = Field(2, ge=1, le=4096, description="Number of campaign shards")
+    replication: int = Field(3, ge=1, le=9, description="Replicas of each topic that is made")
+    min_insync: int = Field(2, ge=1, le=9, description="Replicas that must confirm a write")
+    event_sources: str = Field(
+        "company-events", description="The company's own topics of UserEvent, comma-separated"
+    )
+    reward_sources: str = Field(
+        "company-feedback", description="The company's own topics of Reward, comma-separated"
+    )
+    data_dir: Path = Field(
+        Path("~/.local/share/groundswell/worker"), description="A worker's own: the shards' state"
+    )
+    instance: str = Field(
+        "", description="A worker's stable name in the group (static membership); empty: none"
+    )
+    clock: Literal["wall", "event"] = Field(
+        "wall",
+        description="wall: an input read to its end is as late as now; event: never",
+    )
+    commit_interval_s: float = Field(
+        0.02, ge=0.0, le=10.0, description="Gather a shard's input for so long before committing"
+    )
+    batch_size: int = Field(5000, ge=1, le=100_000, description="Most events in one transaction")
+    chunk_size: int = Field(500, ge=1, le=10_000, description="Users decided in one transaction")
+    session_timeout_s: float = Field(10.0, ge=1.0, description="A silent worker is dead after this")
+    transaction_timeout_s: float = Field(30.0, ge=1.0, description="An open transaction is aborted")
+    store_cache_mb: int = Field(64, ge=1, description="RocksDB's block cache of a worker, in MB")
+    profile_kb: int = Field(64, ge=1, le=4096, description="A profile may have so many KiB")
+    time_ahead_s: float = Field(
+        300.0, ge=0.0, description="Times further ahead of the clock do not advance it"
+    )
+    time_impossible_s: float = Field(
+        86_400.0, ge=0.0, description="Times further ahead of the clock are refused: dead letters"
+    )
+
+    @field_validator("topic_prefix")
+    @classmethod
+    def _prefix(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9._-]{0,60}", value):
+            raise ValueError("at most 60 letters, digits, dots, dashes and underscores")
+        return value
+
+    @property
+    def source_topics(self) -> dict[str, str]:
+        """The company's own topics: name to the kind of record that stands in it."""
+        sources = {
+            self.topic_prefix + name: kind
+            for names, kind in ((self.event_sources, "event"), (self.reward_sources, "reward"))
+            for name in re.split(r"[,\s]+", names)
+            if name
+        }
+        return dict(sorted(sources.items()))
+
+    @property
+    def worker_name(self) -> str:
+        """The instance name, or the host's."""
+        return self.instance or socket.gethostname()
+
+
+def load_settings(**given: object) -> Settings:
+    """Settings from the environment, with what a command was given on top.
+
+    Raises
+    ------
+    SettingsError
+        One line for the first value that cannot be used.
+    """
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "_".join(str(part) for part in first["loc"])
+        raise SettingsError(
+            f"setting {name} (GROUNDSWELL_{name.upper()}): {first['msg']}, got {first['input']!r}"
+        ) from error
