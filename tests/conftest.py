@@ -5,6 +5,7 @@ Kafka is the first that is there: the one at ``GROUNDSWELL_TEST_BOOTSTRAP``; tes
 tests are skipped, or fail with ``GROUNDSWELL_TEST_REQUIRE_KAFKA=1``.
 """
 
+import gc
 import os
 import secrets
 import warnings
@@ -46,16 +47,10 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
 
 
 def _container(stack: ExitStack) -> str | None:
-    if os.environ.get("GROUNDSWELL_TEST_DOCKER") != "1":
+    if os.environ.get("GROUNDSWELL_TEST_DOCKER") != "1" or not _docker_answers():
         return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # testcontainers' own, at import
-        import docker
-        from testcontainers.kafka import KafkaContainer
-    try:
-        docker.from_env().ping()
-    except docker.errors.DockerException:
-        return None
+    from testcontainers.community.kafka import KafkaContainer
+
     container = KafkaContainer().with_kraft()
     for name in ("OFFSETS_TOPIC", "TRANSACTION_STATE_LOG"):
         container.with_env(f"KAFKA_{name}_REPLICATION_FACTOR", "1")
@@ -63,6 +58,21 @@ def _container(stack: ExitStack) -> str | None:
     container.with_env("KAFKA_AUTO_CREATE_TOPICS_ENABLE", "false")
     container.with_env("KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS", "0")
     return stack.enter_context(container).get_bootstrap_server()
+
+
+def _docker_answers() -> bool:
+    import docker
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # where none answers it leaves a socket
+        try:
+            docker.from_env().close()  # the client asks the engine for its version
+        except docker.errors.DockerException:
+            found = False
+        else:
+            found = True
+        gc.collect()
+    return found
 
 
 def _embedded(stack: ExitStack, folder: Path) -> str:

@@ -21,7 +21,8 @@ from streams.commands.broker import app
 from streams.kafka import broker as broker_module
 from streams.kafka import broker_jars
 from streams.kafka.broker import EmbeddedKafka, running
-from streams.kafka.broker_node import free_ports, last_words
+from streams.kafka.broker_config import free_ports
+from streams.kafka.broker_node import last_words
 from streams.kafka.reach import require_broker
 
 
@@ -130,11 +131,19 @@ def test_data_survive_a_stop_and_a_kill_and_no_process_stays(broker):
     assert consume(broker.bootstrap, "kept", 2) == [b"1", b"2"]
 
 
-def test_wipe_is_refused_while_it_runs_and_removes_everything_after(broker):
+def test_wipe_is_refused_while_it_runs_and_removes_everything_after(broker, tmp_path):
     with pytest.raises(BrokerError, match=r"stop it before you wipe"):
         broker.wipe()
     with pytest.raises(BrokerError, match=r"a broker runs on .* already"):
         EmbeddedKafka(broker.data_dir).start()
+    # Nor when nothing but the lock tells: a second broker would destroy the first one's metadata.
+    state = broker.data_dir / broker_module.STATE_FILE
+    state.rename(tmp_path / "elsewhere")
+    for attempt in (broker.wipe, EmbeddedKafka(broker.data_dir).start):
+        with pytest.raises(BrokerError, match=r"another broker has .*node-1 open"):
+            attempt()
+    assert broker.pids
+    require_broker(broker.bootstrap)
     broker.stop()
     broker.wipe()
     assert not broker.data_dir.exists()
