@@ -33,7 +33,7 @@ def worker(
 
     Example: GROUNDSWELL_INSTANCE=worker-1 groundswell worker --bootstrap 127.0.0.1:9092
     """
-    raise typer.Exit(run_worker(load_settings(bootstrap=bootstrap)))
+    run_worker(load_settings(bootstrap=bootstrap))
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from typing import NoReturn
 
 import faust
 import structlog
@@ -146,7 +147,10 @@ class Worker:
             store_options=StoreOptions(settings.store_cache_mb),
             topic_ids=self._topic_ids(),
         )
-        users: list[Step] = [CloseDue(), DecideChunk(self._follower, settings.chunk_size, self._clock)]
+        users: list[Step] = [
+            CloseDue(),
+            DecideChunk(self._follower, settings.chunk_size, self._clock),
+        ]
         campaigns: list[Step] = [LeadCampaigns(settings.user_partitions, self._clock)]
         return Shards(
             self._app,
@@ -196,8 +200,8 @@ class Worker:
 
         self._app.agent(channel, name=name, concurrency=1)(agent)
 
-    async def run(self) -> int:
-        """Work until asked to stop; the exit code."""
+    async def run(self) -> NoReturn:
+        """Work until asked to stop, then end the process."""
         loop = asyncio.get_running_loop()
         asked = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -216,13 +220,15 @@ class Worker:
             log.error("worker_crashed", error=str(self._app.crash_reason), exit_code=EXIT_BUG)
             os._exit(EXIT_BUG)
         log.info("worker_draining")
+        started = time.monotonic()
         await self._within(DRAIN_S, self._stop)
-        return 0
+        log.info("worker_stopped", seconds=round(time.monotonic() - started, 2))
+        # Everything is committed and closed. Faust leaves tasks that no loop can cancel.
+        os._exit(0)
 
     async def _stop(self) -> None:
         await self._shards.drain()
-        self._follower.stop()
-        await self._app.stop()
+        await self._app.consumer.leave()
 
     async def _within(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -247,8 +253,8 @@ class Worker:
         await self._shards.let_go(revoked)
 
 
-def run_worker(settings: Settings) -> int:
-    """Run a worker until it is asked to stop.
+def run_worker(settings: Settings) -> NoReturn:
+    """Run a worker until it is asked to stop, then end the process.
 
     Raises
     ------
@@ -259,4 +265,5 @@ def run_worker(settings: Settings) -> int:
     require_broker(settings.bootstrap)
     logging.getLogger("faust").setLevel(logging.WARNING)
     worker = Worker(settings)
-    return uvloop.run(worker.run())
+    uvloop.run(worker.run())
+    raise AssertionError  # pragma: no cover - the worker ends the process

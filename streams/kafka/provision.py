@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import stamina
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
@@ -127,8 +128,20 @@ def ensure_topics(
             _verify(topic, state, shape.partitions(topic, sources))
     if missing:
         _create(admin, missing, shape, sources)
-        states = describe_topics(admin, [*names, *shape.sources])
+        states = _await_topics(admin, [*names, *shape.sources])
     return states
+
+
+def _await_topics(admin: AdminClient, names: Sequence[str]) -> dict[str, TopicState]:
+    """Describe topics that were just made: not every broker knows them at once."""
+    for attempt in stamina.retry_context(on=TopicError, timeout=TIMEOUT_S, wait_max=1.0):
+        with attempt:
+            states = describe_topics(admin, names)
+            unseen = sorted(set(names) - set(states))
+            if unseen:
+                raise TopicError(f"topics were made but are not to be seen: {', '.join(unseen)}")
+            return states
+    raise AssertionError  # pragma: no cover - the last attempt returns or raises
 
 
 def _verify(topic: Topic, state: TopicState, partitions: int) -> None:

@@ -125,9 +125,15 @@ class Shards:
 
     async def let_go(self, revoked: Iterable[TP]) -> None:
         """Finish what is under way in the shards of revoked partitions, and close them."""
-        leaving = {
-            (self._kinds[tp.topic].name, tp.partition) for tp in revoked if tp.topic in self._kinds
-        }
+        await self._close(
+            {
+                (self._kinds[tp.topic].name, tp.partition)
+                for tp in revoked
+                if tp.topic in self._kinds
+            }
+        )
+
+    async def _close(self, leaving: set[ShardId]) -> None:
         self._held -= leaving
         for key in leaving:
             async with self._gates[key]:
@@ -142,8 +148,7 @@ class Shards:
 
     async def drain(self) -> None:
         """Let go of everything: the worker is asked to stop."""
-        held = [TP(topic, key[1]) for key in list(self._open) for topic in self._kinds]
-        await self.let_go(held)
+        await self._close(set(self._open))
         self._pool.shutdown(wait=True)
 
     def _log_starts(self, shards: Sequence[Shard]) -> dict[TP, int]:

@@ -72,6 +72,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001
         return consumer
 
+    async def leave(self) -> None:
+        """Stop the client; without static membership the group hears of it at once."""
+        if self._consumer is not None:
+            await self._consumer.stop()
+
     def forget(self) -> None:
         """Drop what was noted: partitions have been assigned anew."""
         self.progress.clear()
@@ -152,6 +157,15 @@ class Consumer(driver.Consumer):
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def leave(self) -> None:
+        """Commit what was acknowledged and leave the group, for a worker that ends.
+
+        Faust's own shutdown waits for tasks that never end; a worker that has closed its shards
+        need not.
+        """
+        await self.commit()
+        await self._thread.call_thread(self._thread.leave)
 
     def progress(self, tp: TP) -> Progress | None:
         """Where a partition stood when it was last looked at."""
