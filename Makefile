@@ -16,6 +16,7 @@ STAMP := build/stamp
 
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_PYTHON_PREFERENCE := only-system
+export UV_COMPILE_BYTECODE := 1
 
 .PHONY: help demo test check bench chaos clean
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from schemas.campaign import Campaign, WaveStart
-from schemas.errors import GroundswellError
+from schemas.errors import ExpressionError, GroundswellError
 from schemas.hashing import partition_of
 from schemas.learning import LearningUpdate, PolicySnapshot
 from schemas.topics import LEARNING_UPDATES, POLICY_SNAPSHOTS, WAVE_REPORTS, WAVE_STARTS
@@ -40,7 +40,10 @@ def check_runnable(campaign: Campaign) -> None:
     d_user = ContextEncoder(campaign.context).d_user
     create(campaign.policy, campaign.policy_params, d_user, len(feature_names(campaign.templates)))
     if campaign.audience_segment is not None:
-        compile_segment(campaign.audience_segment)
+        try:
+            compile_segment(campaign.audience_segment)
+        except ExpressionError as error:
+            raise ExpressionError(f"audience.segment, {error}") from error
 
 
 def _columns(campaign: Campaign) -> tuple[object, ...]:

@@ -6,6 +6,7 @@ of the company's sources); within a group a number belongs to one member in all 
 differ by at most one, and members keep the numbers that they had.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
@@ -40,7 +41,11 @@ def share_out(
     names = sorted(held)
     least, extra = divmod(len(wanted), len(names))
     free = set(wanted)
-    claims = {name: sorted(free.intersection(held[name])) for name in names}
+    claimed = Counter(number for name in names for number in free.intersection(held[name]))
+    claims = {  # what nobody else claims first: of the others somebody may already have it
+        name: sorted(free.intersection(held[name]), key=lambda number: (claimed[number], number))
+        for name in names
+    }
     # One more goes to those who hold most; among equals the turn moves on with `first`.
     turn = {name: (rank - first) % len(names) for rank, name in enumerate(names)}
     keen = sorted(names, key=lambda name: (-len(claims[name]), turn[name]))

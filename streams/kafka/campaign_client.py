@@ -1,0 +1,271 @@
+"""Campaigns from outside the workers: defined, changed, stopped, and looked at."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from schemas.campaign import Campaign
+from schemas.errors import BusError, CampaignError
+from schemas.learning import WaveReport
+from schemas.topics import CAMPAIGNS, WAVE_REPORTS
+from schemas.wire import Codec, Unreadable
+from streams.core.encoding import ContextEncoder, feature_names
+from streams.core.policies.parameters import nearest
+from streams.kafka.read import read_all
+from streams.kafka.transaction import Incoming
+
+__all__ = ["Applied", "CampaignClient", "check_change", "take_reports"]
+
+log = structlog.get_logger()
+
+DELIVERY_S = 30.0
+# From which statuses a campaign can be set to another.
+BEFORE: Final[Mapping[str, tuple[str, ...]]] = {
+    "active": ("paused", "stopped"),
+    "paused": ("active",),
+    "stopped": ("active", "paused"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """A definition as it stands now, and whether that is news."""
+
+    campaign: Campaign
+    changed: bool
+
+
+class CampaignClient:
+    """Reads and writes the topic of campaigns.
+
+    Parameters
+    ----------
+    bootstrap
+        Kafka's address.
+    prefix
+        Of the topics' names.
+    """
+
+    def __init__(self, bootstrap: str, prefix: str = "", codec: Codec | None = None) -> None:
+        self._bootstrap = bootstrap
+        self._codec = codec or Codec()
+        self._topic = prefix + CAMPAIGNS.name
+        self._reports_topic = prefix + WAVE_REPORTS.name
+
+    def campaigns(self) -> dict[str, Campaign]:
+        """The newest definition of every campaign, by name.
+
+        Raises
+        ------
+        BusError
+            If the topic cannot be read.
+        """
+        found: dict[str, Campaign] = {}
+        for record in read_all(self._bootstrap, self._topic):
+            name = (record.key or b"").decode("utf-8", "replace")
+            if record.value is None:
+                found.pop(name, None)
+                continue
+            campaign = self._codec.try_decode(record.value, Campaign)
+            if isinstance(campaign, Unreadable):
+                log.warning("campaign_unreadable", campaign=name, why=campaign.reason)
+            else:
+                found[name] = campaign
+        return dict(sorted(found.items()))
+
+    def campaign(self, name: str) -> Campaign:
+        """The newest definition of a campaign.
+
+        Raises
+        ------
+        CampaignError
+            If there is none of this name.
+        """
+        found = self.campaigns()
+        if name not in found:
+            cure = nearest(name, found) if found else "make one with `groundswell campaign apply`"
+            raise CampaignError(f"there is no campaign {name!r}: {cure}")
+        return found[name]
+
+    def reports(self, name: str) -> list[WaveReport]:
+        """How the waves of a campaign stand, in their order."""
+        found: dict[int, WaveReport] = {}
+        take_reports(self._codec, read_all(self._bootstrap, self._reports_topic), name, found)
+        return [found[wave] for wave in sorted(found)]
+
+    def apply(self, campaign: Campaign, now_ms: int) -> Applied:
+        """Make a campaign, or change its definition; its status stays what it is.
+
+        Raises
+        ------
+        CampaignError
+            If workers would refuse the change, or someone else makes one at the same time.
+        BusError
+            If it cannot be written.
+        """
+        present = self.campaigns().get(campaign.campaign_id)
+        if present is None:
+            return Applied(campaign=self._write(campaign, 1, campaign.status, now_ms), changed=True)
+        same = dataclasses.replace(
+            campaign,
+            version=present.version,
+            status=present.status,
+            changed_at_ms=present.changed_at_ms,
+        )
+        if same == present:
+            return Applied(campaign=present, changed=False)
+        if present.status == "logged":
+            raise CampaignError(
+                f"campaign {present.campaign_id} is a replayed log's: give yours another name"
+            )
+        check_change(present, campaign, started=bool(self.reports(campaign.campaign_id)))
+        written = self._write(campaign, present.version + 1, present.status, now_ms)
+        return Applied(campaign=written, changed=True)
+
+    def set_status(self, name: str, status: str, now_ms: int) -> Applied:
+        """Make a campaign active, paused or stopped.
+
+        Raises
+        ------
+        CampaignError
+            If there is no such campaign, or it cannot become that from what it is.
+        BusError
+            If it cannot be written.
+        """
+        present = self.campaign(name)
+        if present.status == status:
+            return Applied(campaign=present, changed=False)
+        if present.status not in BEFORE[status]:
+            raise CampaignError(
+                f"campaign {name} is {present.status} and cannot become {status}: that takes one "
+                f"that is {' or '.join(BEFORE[status])}"
+            )
+        written = self._write(present, present.version + 1, status, now_ms)
+        return Applied(campaign=written, changed=True)
+
+    def _write(self, campaign: Campaign, version: int, status: str, now_ms: int) -> Campaign:
+        campaign = dataclasses.replace(
+            campaign, version=version, status=status, changed_at_ms=now_ms
+        )
+        value = self._codec.encode(self._topic, campaign)
+        if len(value) > CAMPAIGNS.max_bytes:
+            raise CampaignError(
+                f"campaign {campaign.campaign_id} has {len(value)} bytes, at most "
+                f"{CAMPAIGNS.max_bytes} fit: say whom it is for with a segment, or split its list"
+            )
+        mine = self._send(campaign.campaign_id.encode(), value)
+        if self._is_second(campaign, mine):
+            raise CampaignError(
+                f"campaign {campaign.campaign_id} was changed by someone else at the same time: "
+                "look at its status, then try again"
+            )
+        return campaign
+
+    def _is_second(self, campaign: Campaign, mine: Message) -> bool:
+        """Whether another definition took the version first: workers take a version once."""
+        second = False
+        for record in read_all(self._bootstrap, self._topic):
+            if record.key != mine.key() or record.offset >= mine.offset():
+                continue
+            other = self._codec.try_decode(record.value, Campaign) if record.value else None
+            # A deletion (no value) begins anew.
+            second = isinstance(other, Campaign) and other.version == campaign.version
+        return second
+
+    def _send(self, key: bytes, value: bytes) -> Message:
+        producer = Producer(
+            {
+                "bootstrap.servers": self._bootstrap,
+                "acks": "all",
+                "enable.idempotence": True,
+                "partitioner": "murmur2_random",
+                "message.max.bytes": CAMPAIGNS.max_bytes + 4096,
+                "delivery.timeout.ms": int(DELIVERY_S * 1000),
+                "log_level": 0,
+            }
+        )
+        delivered: list[tuple[KafkaError | None, Message]] = []
+        try:
+            producer.produce(
+                self._topic, value, key, on_delivery=lambda *answer: delivered.append(answer)
+            )
+        except KafkaException as error:
+            raise _undelivered(self._topic, error.args[0].str()) from error
+        producer.flush(DELIVERY_S + 5)
+        if not delivered:
+            raise _undelivered(self._topic, f"no confirmation in {DELIVERY_S:g} s")
+        failure, message = delivered[0]
+        if failure is not None:
+            raise _undelivered(self._topic, failure.str())
+        return message
+
+
+def check_change(present: Campaign, new: Campaign, *, started: bool) -> None:
+    """Hold that workers can go on with a changed definition.
+
+    What a policy has learned rests on its context columns, its templates' features and its
+    parameters: once the first wave has started, these stay.
+
+    Raises
+    ------
+    CampaignError
+        With what differs and the cure.
+    """
+    if not started:
+        return
+    before, after = ContextEncoder(present.context), ContextEncoder(new.context)
+    gone = {t.id for t in present.templates} - {t.id for t in new.templates}
+    names = feature_names(present.templates), feature_names(new.templates)
+    changed: str | None = None
+    if new.policy != present.policy:
+        changed = f"policy is {new.policy}, was {present.policy}"
+    elif new.policy_params != present.policy_params:
+        changed = f"policy.params are {new.policy_params}, were {present.policy_params}"
+    elif after.version != before.version:
+        changed = _difference("context", before.columns, after.columns)
+    elif names[0] != names[1]:
+        changed = _difference("template features", *names)
+    if changed is not None:
+        raise CampaignError(
+            f"campaign {present.campaign_id} has started, and learns from what it began with: "
+            f"{changed}: keep that, or give the campaign a new name"
+        )
+    if gone:
+        raise CampaignError(
+            f"campaign {present.campaign_id} has started with the templates "
+            f"{', '.join(sorted(gone))}, which are missing: give them status: paused instead, so "
+            "that outcomes on their way are still learned"
+        )
+
+
+def _difference(what: str, before: Iterable[str], after: Iterable[str]) -> str:
+    lost, added = sorted(set(before) - set(after)), sorted(set(after) - set(before))
+    parts = [
+        f"{verb} {', '.join(names[:5])}"
+        for verb, names in (("lost", lost), ("gained", added))
+        if names
+    ]
+    return f"{what} {' and '.join(parts) or 'changed order, center or scale'}"
+
+
+def take_reports(
+    codec: Codec, records: Iterable[Incoming], name: str, found: dict[int, WaveReport]
+) -> None:
+    """Take the newest report of each wave of a campaign out of records, in place."""
+    prefix = f"{name}/".encode()
+    for record in records:
+        if record.key is None or not record.key.startswith(prefix):
+            continue
+        report = codec.try_decode(record.value, WaveReport)
+        if isinstance(report, WaveReport) and report.campaign_id == name:
+            found[report.wave] = report
+
+
+def _undelivered(topic: str, reason: str) -> BusError:
+    return BusError(
+        f"nothing was written to topic {topic} ({reason}): check it with `groundswell topics list`"
+    )

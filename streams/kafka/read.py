@@ -1,0 +1,178 @@
+"""Topics read from outside the group: to their end as of now, or on and on."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+
+from schemas.errors import BrokerError, BusError, TopicError
+from streams.kafka.transaction import Incoming
+
+__all__ = ["follow", "read_all"]
+
+REQUEST_S = 10.0
+POLL_S = 0.2
+AT_ONCE = 500
+
+
+def read_all(bootstrap: str, topic: str, *, timeout_s: float = 30.0) -> Iterator[Incoming]:
+    """Every committed record that the topic has at the time of the call, and then stop.
+
+    The end is the last stable offset: what open transactions hold back is not there yet. That
+    the last thing in a partition is a transaction's marker, or an aborted record, is no matter.
+
+    Parameters
+    ----------
+    bootstrap
+        Kafka's address.
+    topic
+        Full name.
+    timeout_s
+        Without any progress for so long, reading fails.
+
+    Raises
+    ------
+    TopicError
+        There is no such topic.
+    BrokerError
+        No broker answers, or none goes on answering.
+    """
+    reader = _reader(bootstrap)
+    try:
+        left = {}
+        for number in _partitions(reader, topic):
+            low, high = _bounds(reader, TopicPartition(topic, number))
+            if high > low:
+                left[number] = high
+        reader.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in left])
+        deadline, reason = time.monotonic() + timeout_s, "no answer"
+        while left:
+            for message in reader.consume(AT_ONCE, POLL_S):
+                error, number = message.error(), message.partition()
+                if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001
+                    reason = _reason(error, topic)
+                    continue
+                deadline = time.monotonic() + timeout_s
+                end = left.get(number)
+                if end is None:
+                    continue
+                if error is None and message.offset() < end:
+                    yield _incoming(message)
+                # At the end of a partition the error's offset is the next one that is fetched:
+                # it comes after markers, which are no messages.
+                if message.offset() + (error is None) >= end:
+                    del left[number]
+            if time.monotonic() > deadline:
+                raise BrokerError(
+                    f"topic {topic} cannot be read to its end ({reason} for {timeout_s:g} s): "
+                    "check that its brokers are up"
+                )
+    finally:
+        reader.close()
+
+
+def follow(
+    bootstrap: str, topics: Sequence[str], *, from_beginning: bool = False
+) -> Iterator[Incoming | None]:
+    """Committed records of topics as they come, without end; None where none came for a while.
+
+    Raises
+    ------
+    TopicError
+        One of the topics is not there, or no more.
+    BrokerError
+        No broker answers at the start. Later ones that fail are waited for.
+    """
+    reader = _reader(bootstrap)
+    start = OFFSET_BEGINNING if from_beginning else OFFSET_END
+    try:
+        found = []
+        for topic in topics:
+            for number in _partitions(reader, topic):
+                at = start if from_beginning else _bounds(reader, TopicPartition(topic, number))[1]
+                found.append(TopicPartition(topic, number, at))
+        reader.assign(found)
+        while True:
+            messages = reader.consume(AT_ONCE, POLL_S)
+            for message in messages:
+                error = message.error()
+                if error is None:
+                    yield _incoming(message)
+                else:
+                    _reason(error, message.topic())
+            if not messages:
+                yield None
+    finally:
+        reader.close()
+
+
+def _reader(bootstrap: str) -> Consumer:
+    return Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "none",  # librdkafka wants one; nothing is ever committed in it
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "earliest",  # what retention took away meanwhile is skipped
+            "allow.auto.create.topics": False,
+            "fetch.wait.max.ms": 50,
+            "fetch.message.max.bytes": 8 * 1024 * 1024,
+            "log_level": 0,
+        }
+    )
+
+
+def _partitions(reader: Consumer, topic: str) -> list[int]:
+    try:
+        found = reader.list_topics(topic, timeout=REQUEST_S).topics[topic]
+    except KafkaException as error:
+        raise _silent(error, topic) from error
+    if found.error is not None:
+        raise BusError(f"topic {topic} cannot be read: {_reason(found.error, topic)}")
+    return sorted(found.partitions)
+
+
+def _bounds(reader: Consumer, partition: TopicPartition) -> tuple[int, int]:
+    try:
+        low, high = reader.get_watermark_offsets(partition, timeout=REQUEST_S)
+    except KafkaException as error:
+        raise _silent(error, partition.topic) from error
+    return int(low), int(high)
+
+
+def _silent(error: KafkaException, topic: str) -> BrokerError:
+    return BrokerError(
+        f"topic {topic} cannot be looked up: {error.args[0].str()}: check that its brokers are up"
+    )
+
+
+def _reason(error: KafkaError, topic: str) -> str:
+    """What went wrong, where waiting may mend it."""
+    if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):  # noqa: SLF001
+        raise TopicError(f"topic {topic} does not exist: make it with `groundswell topics ensure`")
+    if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        raise BusError(f"topic {topic} may not be read: grant this user READ and DESCRIBE on it")
+    if error.fatal():
+        raise BusError(f"topic {topic} cannot be read: {error.str()}")
+    return str(error.str())
+
+
+def _incoming(message: Message) -> Incoming:
+    return Incoming(
+        topic=message.topic(),
+        partition=message.partition(),
+        offset=message.offset(),
+        timestamp_ms=message.timestamp()[1],
+        key=message.key(),
+        value=message.value(),
+        headers=[(name, value or b"") for name, value in message.headers() or ()],
+    )
