@@ -211,7 +211,7 @@ class Worker:
         self._follower.start()
         self._app.finalize()
         await self._app.start()
-        ready = asyncio.create_task(self._let_steps_begin())
+        ready = asyncio.create_task(self._let_work_begin())
         crashed = asyncio.create_task(self._app._crashed.wait())  # noqa: SLF001 - no public name
         stopping = asyncio.create_task(asked.wait())
         await asyncio.wait({crashed, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -237,13 +237,13 @@ class Worker:
             log.warning("drain_cut_short", seconds=seconds)
             os._exit(0)  # every shard's last transaction is either committed or aborted
 
-    async def _let_steps_begin(self) -> None:
+    async def _let_work_begin(self) -> None:
         """A worker decides nothing until it has read campaigns and policies to their end."""
         while not await asyncio.to_thread(self._follower.wait_ready, 1.0):
             if self._follower.failure is not None:
                 log.error("follower_failed", error=str(self._follower.failure))
                 os._exit(EXIT_BUG)
-        self._shards.may_step.set()
+        self._shards.may_work.set()
         log.info("worker_ready", pid=os.getpid())
 
     async def _assigned(self, _app: faust.App, assigned: set[faust.types.TP], **_: object) -> None:

@@ -7,12 +7,20 @@ import stamina
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
-from schemas.errors import BusError, TopicError
+from schemas.errors import BusError, SettingsError, TopicError
 from schemas.topics import TOPICS, Partitioning, Topic
 
-__all__ = ["Shape", "TopicState", "describe_topics", "ensure_topics"]
+__all__ = [
+    "Shape",
+    "TopicState",
+    "describe_topics",
+    "ensure_sources",
+    "ensure_topics",
+    "topic_config",
+]
 
 TIMEOUT_S = 30.0
+HEADER_BYTES = 4096  # room for a batch's and a record's headers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +60,7 @@ class TopicState:
 def topic_config(topic: Topic, shape: Shape) -> dict[str, str]:
     """The broker's configuration for a topic."""
     config = {
-        "max.message.bytes": str(topic.max_bytes + 4096),  # room for batch and record headers
+        "max.message.bytes": str(topic.max_bytes + HEADER_BYTES),
         "min.insync.replicas": str(min(shape.min_insync, shape.replication)),
     }
     if topic.compacted:
@@ -85,7 +93,16 @@ def describe_topics(admin: AdminClient, names: Sequence[str]) -> dict[str, Topic
         return {}
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in states]
     for resource, future in admin.describe_configs(resources, request_timeout=TIMEOUT_S).items():
-        config = {key: entry.value for key, entry in future.result().items()}
+        try:
+            entries = future.result()
+        except KafkaException as error:
+            if error.args[0].name() == "UNKNOWN_TOPIC_OR_PART":  # deleted a moment ago
+                del states[resource.name]
+                continue
+            raise BusError(
+                f"the settings of topic {resource.name} cannot be read: {error.args[0].str()}"
+            ) from error
+        config = {key: entry.value for key, entry in entries.items()}
         state = states[resource.name]
         states[resource.name] = TopicState(
             name=state.name, topic_id=state.topic_id, partitions=state.partitions, config=config
@@ -127,9 +144,42 @@ def ensure_topics(
         if state is not None:
             _verify(topic, state, shape.partitions(topic, sources))
     if missing:
-        _create(admin, missing, shape, sources)
+        _create(admin, [_new_topic(topic, shape, sources) for topic in missing])
         states = _await_topics(admin, [*names, *shape.sources])
     return states
+
+
+def ensure_sources(admin: AdminClient, shape: Shape, partitions: int) -> list[str]:
+    """Make the company's own topics that are missing, for trying out.
+
+    Those that are there stay as they are, whatever their partition counts.
+
+    Returns
+    -------
+    list
+        The names of those that were made.
+
+    Raises
+    ------
+    SettingsError
+        If a source has the name of a topic of ours.
+    BusError
+        If one cannot be made.
+    """
+    ours = {shape.prefix + topic.name for topic in TOPICS}
+    if taken := sorted(ours & set(shape.sources)):
+        raise SettingsError(
+            f"source topic {taken[0]} has the name of a topic of Groundswell: name another one "
+            "with GROUNDSWELL_EVENT_SOURCES or GROUNDSWELL_REWARD_SOURCES"
+        )
+    states = describe_topics(admin, shape.sources) if shape.sources else {}
+    missing = [name for name in shape.sources if name not in states]
+    if missing:
+        config = {"min.insync.replicas": str(min(shape.min_insync, shape.replication))}
+        new = [NewTopic(name, partitions, shape.replication, config=config) for name in missing]
+        _create(admin, new)
+        _await_topics(admin, missing)
+    return missing
 
 
 def _await_topics(admin: AdminClient, names: Sequence[str]) -> dict[str, TopicState]:
@@ -148,36 +198,71 @@ def _verify(topic: Topic, state: TopicState, partitions: int) -> None:
     if state.partitions != partitions:
         raise TopicError(
             f"topic {state.name} has {state.partitions} partitions, but must have {partitions}: "
-            f"set GROUNDSWELL_{topic.partitioning.upper().removesuffix('S')}_PARTITIONS to "
-            f"{state.partitions}, or make the topic anew"
+            + _count_cure(topic, state, partitions)
         )
     limit = int(state.config.get("max.message.bytes", "0"))
-    if limit < topic.max_bytes + 4096:
+    least = topic.max_bytes + HEADER_BYTES
+    if limit < least:
         raise TopicError(
-            f"topic {state.name} takes records of at most {limit} bytes, but must take "
-            f"{topic.max_bytes + 4096}: raise its max.message.bytes"
+            f"topic {state.name} takes records of at most {limit} bytes, but must take {least}: "
+            "raise its max.message.bytes"
         )
     policy = state.config.get("cleanup.policy", "")
-    if topic.compacted != ("compact" in policy):
+    if {part.strip() for part in policy.split(",")} != {_cleanup(topic)}:
         raise TopicError(
-            f"topic {state.name} has cleanup.policy {policy}, but must have "
-            f"{'compact' if topic.compacted else 'delete'}: records would be lost or kept for ever"
+            f"topic {state.name} has cleanup.policy {policy}, but must have {_cleanup(topic)}: "
+            "set that, or records would be lost or kept for ever"
+        )
+    # A worker trusts its own copy of the state for half as long as deletions can be seen.
+    seen_ms = int(state.config.get("delete.retention.ms", topic.delete_retention_ms))
+    if topic.compacted and seen_ms < topic.delete_retention_ms:
+        raise TopicError(
+            f"topic {state.name} has delete.retention.ms {seen_ms}, but must have at least "
+            f"{topic.delete_retention_ms}: raise it, or what was deleted could come back"
         )
 
 
-def _create(
-    admin: AdminClient, topics: Sequence[Topic], shape: Shape, source_partitions: int
-) -> None:
-    new = [
-        NewTopic(
-            shape.prefix + topic.name,
-            num_partitions=shape.partitions(topic, source_partitions),
-            replication_factor=shape.replication,
-            config=topic_config(topic, shape),
-        )
-        for topic in topics
-    ]
-    for name, future in admin.create_topics(new, operation_timeout=TIMEOUT_S).items():
+def _cleanup(topic: Topic) -> str:
+    return "compact" if topic.compacted else "delete"
+
+
+def _partitions_cure(topic: Topic, state: TopicState, partitions: int) -> str:
+    match topic.partitioning:
+        case Partitioning.USERS | Partitioning.CAMPAIGNS:
+            setting = f"GROUNDSWELL_{topic.partitioning.upper().removesuffix('S')}_PARTITIONS"
+            return f"set {setting} to {state.partitions}, or make the topic anew"
+        case Partitioning.SOURCES if state.partitions < partitions:
+            return (
+                "the largest of the company's own topics has as many; add partitions to "
+                f"{state.name} while no worker runs"
+            )
+        case _:
+            return "make the topic anew while no worker runs"
+
+
+def _new_topic(topic: Topic, shape: Shape, source_partitions: int) -> NewTopic:
+    return NewTopic(
+        shape.prefix + topic.name,
+        num_partitions=shape.partitions(topic, source_partitions),
+        replication_factor=shape.replication,
+        config=topic_config(topic, shape),
+    )
+
+
+def _count_cure(topic: Topic, state: TopicState, partitions: int) -> str:
+    match topic.partitioning:
+        case Partitioning.USERS:
+            return f"set GROUNDSWELL_USER_PARTITIONS={state.partitions}, or make all topics anew"
+        case Partitioning.CAMPAIGNS:
+            return f"set GROUNDSWELL_CAMPAIGN_PARTITIONS={state.partitions}, or make all anew"
+        case _ if state.partitions < partitions:
+            return f"raise its partitions to {partitions}"
+        case _:
+            return "make it anew"
+
+
+def _create(admin: AdminClient, topics: Sequence[NewTopic]) -> None:
+    for name, future in admin.create_topics(topics, operation_timeout=TIMEOUT_S).items():
         try:
             future.result()
         except KafkaException as error:

@@ -1,7 +1,7 @@
 """Topics read from outside the group: to their end as of now, or on and on."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -23,7 +23,9 @@ POLL_S = 0.2
 AT_ONCE = 500
 
 
-def read_all(bootstrap: str, topic: str, *, timeout_s: float = 30.0) -> Iterator[Incoming]:
+def read_all(
+    bootstrap: str, topic: str, *, timeout_s: float = 30.0
+) -> Generator[Incoming, None, None]:
     """Every committed record that the topic has at the time of the call, and then stop.
 
     The end is the last stable offset: what open transactions hold back is not there yet. That
@@ -81,7 +83,7 @@ def read_all(bootstrap: str, topic: str, *, timeout_s: float = 30.0) -> Iterator
 
 def follow(
     bootstrap: str, topics: Sequence[str], *, from_beginning: bool = False
-) -> Iterator[Incoming | None]:
+) -> Generator[Incoming | None, None, None]:
     """Committed records of topics as they come, without end; None where none came for a while.
 
     Raises

@@ -225,16 +225,17 @@ class Shard:
 
     # ---- working
 
-    def apply(self, topic: str, batch: Sequence[Incoming], handler: Handler) -> None:
-        """Apply the records of one input, less those that the state contains already."""
+    def apply(self, topic: str, batch: Sequence[Incoming], handler: Handler) -> bool:
+        """Apply the records of one input, less those that the state contains; True when done."""
         known = self.applied(topic)
         fresh = [record for record in batch if record.offset > known]
         if not fresh:
-            return
+            return True
         with self._using:
             tx = self._begin()
             handler(tx, fresh)
             self._commit_all(tx, applied={topic: fresh[-1].offset})
+        return True
 
     def step(self, step: Step) -> bool:
         """Do a piece of work that no input asked for; True where there is more."""
@@ -334,6 +335,10 @@ class Shard:
             except KafkaException as error:
                 if not error.args[0].retriable() or time.monotonic() > deadline:
                     raise
+            except SystemError as error:
+                # confluent-kafka calls back about purged messages with the exception pending.
+                cause = error.__cause__ or error.__context__
+                raise (cause if isinstance(cause, KafkaException) else error) from None
             else:
                 return
 

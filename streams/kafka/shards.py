@@ -79,7 +79,7 @@ class Shards:
         self._gates: dict[ShardId, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._runners: dict[ShardId, asyncio.Task[None]] = {}
         self._pool = ThreadPoolExecutor(32, thread_name_prefix="shard")
-        self.may_step = asyncio.Event()  # set once the followers have read to the end
+        self.may_work = asyncio.Event()  # set once the followers have read to the end
 
     @property
     def open_shards(self) -> list[ShardId]:
@@ -197,6 +197,7 @@ class Shards:
 
     async def apply(self, events: Sequence[faust.Event], handler: Handler) -> None:
         """Apply a batch, each shard's part in its own transaction, side by side."""
+        await self.may_work.wait()
         parts: dict[TP, list[faust.Event]] = defaultdict(list)
         generation = self._app.consumer_generation_id
         for event in events:
@@ -220,9 +221,7 @@ class Shards:
                 return
             part, hole = self._without_loss(tp, part)
             incoming = [_incoming(event.message) for event in part]
-            if incoming:
-                await self._guarded(key, shard.apply, tp.topic, incoming, handler)
-            if key not in self._held and key not in self._open:
+            if incoming and not await self._guarded(key, shard.apply, tp.topic, incoming, handler):
                 return
             for event in part:
                 event.ack()
@@ -255,7 +254,7 @@ class Shards:
 
     async def _run_steps(self, key: ShardId, shard: Shard) -> None:
         """Work that no input asks for: waves, windows that close, schedules."""
-        await self.may_step.wait()
+        await self.may_work.wait()
         steps = self._steps.get(key[0], ())
         while True:
             more = False

@@ -1,0 +1,224 @@
+"""A shard on a real Kafka: what it contains survives kills, lost disks and other owners."""
+
+import shutil
+import struct
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+from confluent_kafka.admin import NewTopic
+
+from schemas.errors import FencedError, ShardError
+from schemas.topics import DEAD_LETTERS, SHARD_CHANGELOG, USER_EVENTS
+from schemas.wire import Codec
+from streams.kafka.provision import describe_topics
+from streams.kafka.shard import POSITION, Position, Shard, ShardConfig, ShardKind
+from streams.kafka.shards import Shards
+from streams.kafka.store import StoreOptions
+from streams.kafka.transaction import Incoming, Transaction
+from tests.kafka.harness import wait_until
+
+
+@pytest.fixture
+def bench(kafka, namespace, tmp_path: Path):
+    return Bench(kafka, namespace, tmp_path)
+
+
+class Bench:
+    """Topics for one shard, and records to apply."""
+
+    def __init__(self, kafka, prefix: str, directory: Path) -> None:
+        self.kafka, self.prefix, self.directory = kafka, prefix, directory
+        self.input = prefix + USER_EVENTS.name
+        self.kind = ShardKind(
+            name="users", inputs=(self.input,), timed=(self.input,), changelog=SHARD_CHANGELOG
+        )
+        self.make(USER_EVENTS.name, {})
+        self.make(SHARD_CHANGELOG.name, {"cleanup.policy": "compact"})
+        self.make(DEAD_LETTERS.name, {})
+
+    def make(self, name: str, config: dict[str, str]) -> None:
+        new = NewTopic(self.prefix + name, 1, 1, config=config)
+        self.kafka.admin.create_topics([new])[self.prefix + name].result()
+        wait_until(lambda: self.ids([self.prefix + name]), 10, "the topic is there")
+
+    def ids(self, names: Sequence[str]) -> dict[str, str]:
+        return {n: s.topic_id for n, s in describe_topics(self.kafka.admin, names).items()}
+
+    def open(self, directory: str = "a") -> Shard:
+        config = ShardConfig(
+            bootstrap=self.kafka.bootstrap,
+            app=self.prefix + "app",
+            prefix=self.prefix,
+            directory=self.directory / directory,
+            transaction_timeout_s=10,
+            codec=Codec(),
+            store_options=StoreOptions(8),
+            topic_ids=self.ids([self.input, self.prefix + SHARD_CHANGELOG.name]),
+        )
+        return Shard(self.kind, 0, config)
+
+
+def records(topic: str, first: int, keys: str) -> list[Incoming]:
+    return [Incoming(topic, 0, first + rank, 0, key.encode(), b"") for rank, key in enumerate(keys)]
+
+
+def count(tx: Transaction, batch: Sequence[Incoming]) -> None:
+    for record in batch:
+        assert record.key is not None
+        if record.key == b"x":
+            tx.delete(b"k" + b"a")
+            continue
+        key = b"k" + record.key
+        tx.put(key, struct.pack(">q", struct.unpack(">q", tx.get(key) or bytes(8))[0] + 1))
+
+
+def counts(shard: Shard) -> dict[str, int]:
+    return {
+        key[1:].decode(): struct.unpack(">q", value)[0] for key, value in shard._store.scan(b"k")
+    }
+
+
+def test_records_are_applied_once_however_often_they_come(bench):
+    shard = bench.open()
+    shard.apply(bench.input, records(bench.input, 0, "aab"), count)
+    shard.apply(bench.input, records(bench.input, 1, "ab"), count)
+    shard.apply(bench.input, records(bench.input, 2, "bc"), count)
+    assert counts(shard) == {"a": 2, "b": 1, "c": 1}
+    assert shard.applied(bench.input) == 3
+
+
+def test_a_lost_disk_is_rebuilt_from_the_changelog_deletions_included(bench):
+    shard = bench.open()
+    shard.apply(bench.input, records(bench.input, 0, "aabbx"), count)
+    shard.apply(bench.input, records(bench.input, 5, "c"), count)
+    shard.close()
+    before = {k: v for k, v in shard_items(bench.open("a")) if not k.startswith(b"!")}
+    other = bench.open("elsewhere")
+    assert {k: v for k, v in shard_items(other) if not k.startswith(b"!")} == before
+    assert counts(other) == {"b": 2, "c": 1}
+    assert other.applied(bench.input) == 5
+
+
+def shard_items(shard: Shard) -> list[tuple[bytes, bytes]]:
+    return list(shard._store.scan(b""))
+
+
+def test_a_store_that_missed_the_last_commit_catches_up(bench):
+    shard = bench.open()
+    shard.apply(bench.input, records(bench.input, 0, "ab"), count)
+    shard.close()
+    shutil.copytree(bench.directory / "a", bench.directory / "old")
+    shard = bench.open()
+    shard.apply(bench.input, records(bench.input, 2, "ax"), count)
+    shard.close()
+    late = bench.open("old")
+    assert counts(late) == {"b": 1}
+    assert late.applied(bench.input) == 3
+
+
+def test_a_new_owner_fences_the_old_one_and_nothing_of_it_stands(bench):
+    old = bench.open("old")
+    old.apply(bench.input, records(bench.input, 0, "a"), count)
+    new = bench.open("new")
+    new.apply(bench.input, records(bench.input, 1, "b"), count)
+    with pytest.raises(FencedError, match="another owner"):
+        old.apply(bench.input, records(bench.input, 1, "bbbb"), count)
+    new.apply(bench.input, records(bench.input, 2, "c"), count)
+    assert counts(bench.open("third")) == {"a": 1, "b": 1, "c": 1}
+
+
+def change_position(shard: Shard, **changes: object) -> None:
+    raw = shard._store.get(POSITION)
+    assert raw is not None
+    position = msgspec.structs.replace(msgspec.msgpack.decode(raw, type=Position), **changes)
+    shard._store.write({POSITION: msgspec.msgpack.encode(position), b"kz": bytes(8)})
+    shard.close()
+
+
+@pytest.mark.parametrize(
+    "doubt",
+    [
+        {"next_offset": 10_000},  # ahead of the changelog
+        {"written_at_s": time.time() - 86_400 * 0.51},  # a tombstone may be gone
+        {"changelog_id": "another"},  # made again
+    ],
+)
+def test_a_store_in_doubt_is_wiped_and_rebuilt(bench, doubt):
+    shard = bench.open()
+    shard.apply(bench.input, records(bench.input, 0, "ab"), count)
+    change_position(shard, **doubt)
+    assert counts(bench.open()) == {"a": 1, "b": 1}  # and no z
+
+
+def test_a_store_beyond_doubt_is_kept(bench):
+    shard = bench.open()
+    shard.apply(bench.input, records(bench.input, 0, "ab"), count)
+    change_position(shard)
+    assert counts(bench.open()) == {"a": 1, "b": 1, "z": 0}
+
+
+def test_an_input_topic_that_was_made_again_is_refused(bench):
+    shard = bench.open()
+    shard.apply(bench.input, records(bench.input, 0, "a"), count)
+    shard.close()
+    bench.kafka.admin.delete_topics([bench.input])[bench.input].result()
+    wait_until(lambda: not bench.ids([bench.input]), 10, "the topic is gone")
+    bench.make(USER_EVENTS.name, {})
+    with pytest.raises(ShardError, match="was deleted and made again"):
+        bench.open()
+
+
+def test_a_log_that_starts_beyond_what_the_shard_contains_is_refused(bench):
+    shard = bench.open()
+    shard.apply(bench.input, records(bench.input, 0, "abc"), count)
+    Shards._check_log(shard, bench.input, 0, 3)
+    Shards._check_log(shard, bench.input, 3, 9)
+    with pytest.raises(ShardError, match=r"starts at 7: 4 records are missing"):
+        Shards._check_log(shard, bench.input, 7, 9)
+    with pytest.raises(ShardError, match=r"up to offset 2, but its log ends at 2"):
+        Shards._check_log(shard, bench.input, 0, 2)
+
+
+def test_a_handler_that_fails_changes_nothing(bench):
+    shard = bench.open()
+    shard.apply(bench.input, records(bench.input, 0, "a"), count)
+
+    def fail(tx: Transaction, batch: Sequence[Incoming]) -> None:
+        tx.put(b"ka", bytes(8))
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        shard.apply(bench.input, records(bench.input, 1, "b"), fail)
+    assert counts(shard) == {"a": 1}
+    shard.apply(bench.input, records(bench.input, 1, "b"), count)
+    assert counts(shard) == {"a": 1, "b": 1}
+
+
+def test_state_beyond_the_changelogs_limit_is_not_produced(bench):
+    shard = bench.open()
+
+    def grow(tx: Transaction, batch: Sequence[Incoming]) -> None:
+        tx.put(b"ka", bytes(SHARD_CHANGELOG.max_bytes))
+
+    with pytest.raises(ShardError, match="exceeds its limit of 8388608: nothing was committed"):
+        shard.apply(bench.input, records(bench.input, 0, "a"), grow)
+    shard.close()
+    assert counts(bench.open()) == {}
+
+
+def test_event_time_is_the_least_over_the_inputs_and_the_wall_clock_only_of_an_ended_one(bench):
+    two = ShardKind(
+        name="two", inputs=("in", "also"), timed=("in", "also"), changelog=SHARD_CHANGELOG
+    )
+    bench.kind = two
+    shard = bench.open("two")
+    assert shard.now_ms == 0
+    shard.meta.times.update({"in": 5000})
+    assert shard.now_ms == 0  # nothing is known of the other input
+    shard.idle_ms["also"] = 9000
+    assert shard.now_ms == 5000
+    shard.idle_ms["in"] = 8000
+    assert shard.now_ms == 8000
