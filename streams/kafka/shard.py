@@ -14,11 +14,12 @@ from pathlib import Path
 
 import msgspec
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
-from schemas.errors import BusError, FencedError, ShardError
+from schemas.errors import BusError, ShardError
 from schemas.topics import Topic
 from schemas.wire import Codec
+from streams.kafka.producer import TransactionalProducer
 from streams.kafka.store import Store, StoreOptions
 from streams.kafka.transaction import Incoming, Transaction
 
@@ -29,7 +30,6 @@ log = structlog.get_logger()
 META = b"!meta"
 MARKER = b"!marker"
 POSITION = b"!position"  # only in RocksDB: how far in the changelog it has come
-COMMIT_TIMEOUT_S = 30.0
 
 Handler = Callable[[Transaction, Sequence[Incoming]], None]
 Step = Callable[[Transaction], bool]  # True: there is more to do
@@ -84,24 +84,21 @@ class Shard:
         self.number = number
         self._config = config
         self._changelog = config.prefix + kind.changelog.name
-        self._producer = Producer(
-            {
-                "bootstrap.servers": config.bootstrap,
-                "transactional.id": f"{config.app}-{kind.name}-{number}",
-                "transaction.timeout.ms": int(config.transaction_timeout_s * 1000),
-                "linger.ms": 1,
-                "partitioner": "murmur2_random",
-                "message.max.bytes": 16 * 1024 * 1024,
-                "queue.buffering.max.messages": 500_000,
-                "log_level": 2,
-            }
+        self._producer = TransactionalProducer(
+            bootstrap=config.bootstrap,
+            shard=f"{kind.name}/{number}",
+            transactional_id=f"{config.app}-{kind.name}-{number}",
+            changelog=self._changelog,
+            number=number,
+            prefix=config.prefix,
+            timeout_s=config.transaction_timeout_s,
         )
-        self._last_offset = -1
         self._using = threading.Lock()
-        self._fence()
+        self._producer.fence()
         self._store = Store(config.directory / kind.name / str(number), config.store_options)
         try:
-            self._restore(self._commit_marker())
+            # A record of our own: the restore reads up to it.
+            self._restore(self._producer.commit((), {MARKER: str(time.time()).encode()}))
             self.meta = self._read_meta()
         except BaseException:
             self._store.close()
@@ -110,23 +107,6 @@ class Shard:
         self.changed = True  # something was committed since the steps last ran dry
 
     # ---- opening
-
-    def _fence(self) -> None:
-        """From here on the previous owner's commits fail."""
-        try:
-            self._producer.init_transactions(COMMIT_TIMEOUT_S)
-        except KafkaException as error:
-            raise BusError(
-                f"shard {self.kind.name}/{self.number} cannot start transactions: "
-                f"{error.args[0].str()}"
-            ) from error
-
-    def _commit_marker(self) -> int:
-        """Commit a record of our own to the changelog: the restore reads up to it."""
-        self._producer.begin_transaction()
-        self._produce_state(MARKER, str(time.time()).encode(), last=True)
-        self._commit()
-        return self._last_offset
 
     def _restore(self, marker: int) -> None:
         position = self._usable_position(marker)
@@ -265,8 +245,8 @@ class Shard:
         )
         tx.changes[META] = msgspec.msgpack.encode(meta)
         self._check_sizes(tx)
-        self._transact(tx)
-        self._write(tx.changes, self._last_offset + 1)
+        last_offset = self._producer.commit(tx.outputs, tx.changes)
+        self._write(tx.changes, last_offset + 1)
         self.meta = meta
         self.changed = True
 
@@ -279,100 +259,6 @@ class Shard:
                     f"state of {size} bytes under a key of {key[:1]!r} in {self._changelog} "
                     f"exceeds its limit of {limit}: nothing was committed"
                 )
-
-    def _transact(self, tx: Transaction) -> None:
-        deadline = time.monotonic() + COMMIT_TIMEOUT_S
-        while True:
-            try:
-                self._producer.begin_transaction()
-                for out in tx.outputs:
-                    self._produce(
-                        self._config.prefix + out.topic.name,
-                        out.key,
-                        out.value,
-                        out.partition,
-                        out.headers,
-                    )
-                last = len(tx.changes) - 1
-                for rank, (key, value) in enumerate(tx.changes.items()):
-                    self._produce_state(key, value, last=rank == last)
-                self._commit()
-            except KafkaException as error:
-                self._recover(error.args[0], deadline)
-            else:
-                return
-
-    def _recover(self, error: KafkaError, deadline: float) -> None:
-        """After a failed transaction: abort it so that it can be tried again, or raise."""
-        where = f"shard {self.kind.name}/{self.number}"
-        if error.code() in (
-            KafkaError._FENCED,  # noqa: SLF001 - confluent-kafka's public names start so
-            KafkaError.PRODUCER_FENCED,
-            KafkaError.INVALID_PRODUCER_EPOCH,
-        ):
-            raise FencedError(f"{where} has another owner now: {error.str()}")
-        if error.fatal() or not (error.txn_requires_abort() or error.retriable()):
-            raise BusError(f"{where}: the transaction failed, nothing was committed: {error.str()}")
-        if time.monotonic() > deadline:
-            raise BusError(f"{where}: no transaction went through in time: {error.str()}")
-        log.warning("transaction_retried", shard=where, error=error.str())
-        try:
-            self._producer.abort_transaction(COMMIT_TIMEOUT_S)
-        except KafkaException as abort:
-            self._recover_abort(abort.args[0], where)
-
-    def _recover_abort(self, error: KafkaError, where: str) -> None:
-        if error.fatal():
-            raise FencedError(f"{where} has another owner now: {error.str()}")
-        raise BusError(f"{where}: a failed transaction cannot be aborted: {error.str()}")
-
-    def _commit(self) -> None:
-        deadline = time.monotonic() + COMMIT_TIMEOUT_S
-        while True:
-            try:
-                self._producer.flush(COMMIT_TIMEOUT_S)  # calls _note_offset
-                self._producer.commit_transaction(COMMIT_TIMEOUT_S)
-            except KafkaException as error:
-                if not error.args[0].retriable() or time.monotonic() > deadline:
-                    raise
-            except SystemError as error:
-                # confluent-kafka calls back about purged messages with the exception pending.
-                cause = error.__cause__ or error.__context__
-                raise (cause if isinstance(cause, KafkaException) else error) from None
-            else:
-                return
-
-    def _produce_state(self, key: bytes, value: bytes | None, *, last: bool) -> None:
-        callback = self._note_offset if last else None
-        self._produce(self._changelog, key, value, self.number, None, callback)
-
-    def _produce(
-        self,
-        topic: str,
-        key: bytes | None,
-        value: bytes | None,
-        partition: int | None,
-        headers: list[tuple[str, bytes]] | None,
-        callback: Callable[..., None] | None = None,
-    ) -> None:
-        options: dict[str, object] = {}
-        if partition is not None:
-            options["partition"] = partition
-        if headers:
-            options["headers"] = headers
-        if callback is not None:
-            options["on_delivery"] = callback
-        while True:
-            try:
-                self._producer.produce(topic, value=value, key=key, **options)
-            except BufferError:
-                self._producer.poll(0.05)
-            else:
-                return
-
-    def _note_offset(self, error: KafkaError | None, message: object) -> None:
-        if error is None:
-            self._last_offset = message.offset()  # type: ignore[attr-defined]
 
     def _write(self, changes: Mapping[bytes, bytes | None], next_offset: int) -> None:
         position = Position(

@@ -1,0 +1,169 @@
+"""A shard's producer: everything of a transaction, or nothing of it."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from schemas.errors import BusError, FencedError
+from streams.kafka.transaction import Headers, Output
+
+__all__ = ["TransactionalProducer"]
+
+log = structlog.get_logger()
+
+TIMEOUT_S = 30.0
+
+
+class TransactionalProducer:
+    """Commits outputs and changed state together. Blocking.
+
+    Parameters
+    ----------
+    shard
+        The shard's name, for messages.
+    transactional_id
+        Whoever uses it last fences those before.
+    changelog, number
+        Where changed state goes: topic and partition.
+    """
+
+    def __init__(
+        self,
+        *,
+        bootstrap: str,
+        shard: str,
+        transactional_id: str,
+        changelog: str,
+        number: int,
+        prefix: str,
+        timeout_s: float,
+    ) -> None:
+        self._shard = shard
+        self._changelog = changelog
+        self._number = number
+        self._prefix = prefix
+        self._last_offset = -1
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "transactional.id": transactional_id,
+                "transaction.timeout.ms": int(timeout_s * 1000),
+                "linger.ms": 1,
+                "partitioner": "murmur2_random",
+                "message.max.bytes": 16 * 1024 * 1024,
+                "queue.buffering.max.messages": 500_000,
+                "log_level": 2,
+            }
+        )
+
+    def fence(self) -> None:
+        """Begin: from here on the commits of the owner before fail.
+
+        Raises
+        ------
+        BusError
+            If the broker does not let transactions start.
+        """
+        try:
+            self._producer.init_transactions(TIMEOUT_S)
+        except KafkaException as error:
+            raise BusError(
+                f"shard {self._shard} cannot start transactions: {error.args[0].str()}"
+            ) from error
+
+    def commit(self, outputs: Iterable[Output], changes: Mapping[bytes, bytes | None]) -> int:
+        """Send outputs and changed state in one transaction; gives the changelog's last offset.
+
+        Raises
+        ------
+        FencedError
+            If the shard has another owner now.
+        BusError
+            If the broker refuses: nothing was committed.
+        """
+        deadline = time.monotonic() + TIMEOUT_S
+        while True:
+            try:
+                self._producer.begin_transaction()
+                for out in outputs:
+                    name = self._prefix + out.topic.name
+                    self._produce(name, out.key, out.value, out.partition, out.headers)
+                last = len(changes) - 1
+                for rank, (key, value) in enumerate(changes.items()):
+                    callback = self._note_offset if rank == last else None
+                    self._produce(self._changelog, key, value, self._number, None, callback)
+                self._end()
+            except KafkaException as error:
+                self._recover(error.args[0], deadline)
+            else:
+                return self._last_offset
+
+    def _recover(self, error: KafkaError, deadline: float) -> None:
+        """After a failed transaction: abort it so that it can be tried again, or raise."""
+        where = f"shard {self._shard}"
+        if error.code() in (
+            KafkaError._FENCED,  # noqa: SLF001 - confluent-kafka's public names start so
+            KafkaError.PRODUCER_FENCED,
+            KafkaError.INVALID_PRODUCER_EPOCH,
+        ):
+            raise FencedError(f"{where} has another owner now: {error.str()}")
+        if error.fatal() or not (error.txn_requires_abort() or error.retriable()):
+            raise BusError(f"{where}: the transaction failed, nothing was committed: {error.str()}")
+        if time.monotonic() > deadline:
+            raise BusError(f"{where}: no transaction went through in time: {error.str()}")
+        log.warning("transaction_retried", shard=where, error=error.str())
+        try:
+            self._producer.abort_transaction(TIMEOUT_S)
+        except KafkaException as abort:
+            self._recover_abort(abort.args[0], where)
+
+    def _recover_abort(self, error: KafkaError, where: str) -> None:
+        if error.fatal():
+            raise FencedError(f"{where} has another owner now: {error.str()}")
+        raise BusError(f"{where}: a failed transaction cannot be aborted: {error.str()}")
+
+    def _end(self) -> None:
+        deadline = time.monotonic() + TIMEOUT_S
+        while True:
+            try:
+                self._producer.flush(TIMEOUT_S)  # calls _note_offset
+                self._producer.commit_transaction(TIMEOUT_S)
+            except KafkaException as error:
+                if not error.args[0].retriable() or time.monotonic() > deadline:
+                    raise
+            except SystemError as error:
+                # confluent-kafka calls back about purged messages with the exception pending.
+                cause = error.__cause__ or error.__context__
+                raise (cause if isinstance(cause, KafkaException) else error) from None
+            else:
+                return
+
+    def _produce(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        partition: int | None,
+        headers: Headers | None,
+        callback: Callable[..., None] | None = None,
+    ) -> None:
+        options: dict[str, object] = {}
+        if partition is not None:
+            options["partition"] = partition
+        if headers:
+            options["headers"] = headers
+        if callback is not None:
+            options["on_delivery"] = callback
+        while True:
+            try:
+                self._producer.produce(topic, value=value, key=key, **options)
+            except BufferError:
+                self._producer.poll(0.05)
+            else:
+                return
+
+    def _note_offset(self, error: KafkaError | None, message: object) -> None:
+        if error is None:
+            self._last_offset = message.offset()  # type: ignore[attr-defined]
