@@ -43,6 +43,7 @@ from streams.kafka.shards import EXIT_BUG, Shards, batches
 from streams.kafka.store import StoreOptions
 from streams.kafka.transport import Transport, check_overrides
 from streams.settings import Settings
+from streams.web.health import HealthServer, Status
 
 __all__ = ["run_worker", "shape_of"]
 
@@ -105,6 +106,19 @@ class Worker:
         self._app = self._faust_app()
         self._shards = self._make_shards()
         self._attach_agents()
+        self._health = HealthServer(
+            settings.health_host, settings.health_port, lambda: Status(True), self._is_ready
+        )
+
+    def _is_ready(self) -> Status:
+        """Whether the follower has read to the end, and every shard is restored."""
+        if self._follower.failure is not None:
+            return Status(False, "follower failed")
+        if not self._shards.may_work.is_set():
+            return Status(False, "reading campaigns and policies")
+        if self._app.rebalancing or not self._shards.settled:
+            return Status(False, "waiting for shards")
+        return Status(True)
 
     def _faust_app(self) -> faust.App:
         settings = self._settings
@@ -158,6 +172,7 @@ class Worker:
             config,
             {"users": users, "campaigns": campaigns},
             wall_clock=settings.clock == "wall",
+            watchdog_s=settings.watchdog_s,
         )
 
     def _topic_ids(self) -> dict[str, str]:
@@ -209,13 +224,19 @@ class Worker:
         self._app.on_partitions_assigned.connect(self._assigned)
         self._app.on_partitions_revoked.connect(self._revoked)
         self._follower.start()
+        self._health.start()
+        log.info("health_answers", host=self._settings.health_host, port=self._health.port)
         self._app.finalize()
         await self._app.start()
-        ready = asyncio.create_task(self._let_work_begin())
+        helpers = [
+            asyncio.create_task(self._let_work_begin()),
+            asyncio.create_task(self._shards.watch()),
+        ]
         crashed = asyncio.create_task(self._app._crashed.wait())  # noqa: SLF001 - no public name
         stopping = asyncio.create_task(asked.wait())
         await asyncio.wait({crashed, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        ready.cancel()
+        for helper in helpers:
+            helper.cancel()
         if crashed.done():
             log.error("worker_crashed", error=str(self._app.crash_reason), exit_code=EXIT_BUG)
             os._exit(EXIT_BUG)

@@ -53,6 +53,11 @@ class Settings(BaseSettings):
     session_timeout_s: float = Field(10.0, ge=1.0, description="A silent worker is dead after this")
     transaction_timeout_s: float = Field(30.0, ge=1.0, description="An open transaction is aborted")
     store_cache_mb: int = Field(64, ge=1, description="RocksDB's block cache of a worker, in MB")
+    watchdog_s: float = Field(
+        60.0, ge=1.0, description="A worker that stands still under lag for so long ends (exit 5)"
+    )
+    health_host: str = Field("127.0.0.1", description="Where /live, /ready and /metrics answer")
+    health_port: int = Field(0, ge=0, le=65_535, description="Their port; 0: a free one, logged")
     profile_kb: int = Field(64, ge=1, le=4096, description="A profile may have so many KiB")
     time_ahead_s: float = Field(
         300.0, ge=0.0, description="Times further ahead of the clock do not advance it"

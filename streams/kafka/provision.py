@@ -226,20 +226,6 @@ def _cleanup(topic: Topic) -> str:
     return "compact" if topic.compacted else "delete"
 
 
-def _partitions_cure(topic: Topic, state: TopicState, partitions: int) -> str:
-    match topic.partitioning:
-        case Partitioning.USERS | Partitioning.CAMPAIGNS:
-            setting = f"GROUNDSWELL_{topic.partitioning.upper().removesuffix('S')}_PARTITIONS"
-            return f"set {setting} to {state.partitions}, or make the topic anew"
-        case Partitioning.SOURCES if state.partitions < partitions:
-            return (
-                "the largest of the company's own topics has as many; add partitions to "
-                f"{state.name} while no worker runs"
-            )
-        case _:
-            return "make the topic anew while no worker runs"
-
-
 def _new_topic(topic: Topic, shape: Shape, source_partitions: int) -> NewTopic:
     return NewTopic(
         shape.prefix + topic.name,

@@ -1,7 +1,8 @@
 """Topics read from outside the group: to their end as of now, or on and on."""
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -57,7 +58,7 @@ def read_all(
         reader.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in left])
         deadline, reason = time.monotonic() + timeout_s, "no answer"
         while left:
-            for message in reader.consume(AT_ONCE, POLL_S):
+            for message in _next(reader):
                 error, number = message.error(), message.partition()
                 if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001
                     reason = _reason(error, topic)
@@ -103,7 +104,7 @@ def follow(
                 found.append(TopicPartition(topic, number, at))
         reader.assign(found)
         while True:
-            messages = reader.consume(AT_ONCE, POLL_S)
+            messages = _next(reader)
             for message in messages:
                 error = message.error()
                 if error is None:
@@ -133,28 +134,39 @@ def _reader(bootstrap: str) -> Consumer:
     )
 
 
+def _next(reader: Consumer) -> list[Message]:
+    """What is there, or comes within a moment: `consume` would wait for as many as it may give."""
+    first = reader.poll(POLL_S)
+    return [] if first is None else [first, *reader.consume(AT_ONCE, 0)]
+
+
 def _partitions(reader: Consumer, topic: str) -> list[int]:
-    try:
-        found = reader.list_topics(topic, timeout=REQUEST_S).topics[topic]
-    except KafkaException as error:
-        raise _silent(error, topic) from error
+    found = _asked(lambda: reader.list_topics(topic, timeout=REQUEST_S).topics[topic], topic)
     if found.error is not None:
         raise BusError(f"topic {topic} cannot be read: {_reason(found.error, topic)}")
     return sorted(found.partitions)
 
 
 def _bounds(reader: Consumer, partition: TopicPartition) -> tuple[int, int]:
-    try:
-        low, high = reader.get_watermark_offsets(partition, timeout=REQUEST_S)
-    except KafkaException as error:
-        raise _silent(error, partition.topic) from error
+    low, high = _asked(
+        lambda: reader.get_watermark_offsets(partition, timeout=REQUEST_S), partition.topic
+    )
     return int(low), int(high)
 
 
-def _silent(error: KafkaException, topic: str) -> BrokerError:
-    return BrokerError(
-        f"topic {topic} cannot be looked up: {error.args[0].str()}: check that its brokers are up"
-    )
+def _asked(question: Callable[[], Any], topic: str) -> Any:
+    """The answer, once there is one: a topic that was just made, or moves, has no leader yet."""
+    deadline = time.monotonic() + REQUEST_S
+    while True:
+        try:
+            return question()
+        except KafkaException as error:
+            if time.monotonic() > deadline:
+                raise BrokerError(
+                    f"topic {topic} cannot be looked up ({_reason(error.args[0], topic)} for "
+                    f"{REQUEST_S:g} s): check that its brokers are up"
+                ) from error
+            time.sleep(0.05)
 
 
 def _reason(error: KafkaError, topic: str) -> str:

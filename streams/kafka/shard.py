@@ -8,6 +8,7 @@ that it has committed itself.
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from confluent_kafka import Consumer, TopicPartition
 from schemas.errors import BusError, ShardError
 from schemas.topics import Topic
 from schemas.wire import Codec
+from streams.kafka.metrics import APPLIED, COMMIT_SECONDS, EMITTED
 from streams.kafka.producer import TransactionalProducer
 from streams.kafka.store import Store, StoreOptions
 from streams.kafka.transaction import Incoming, Transaction
@@ -104,7 +106,6 @@ class Shard:
             self._store.close()
             raise
         self.idle_ms: dict[str, int] = {}
-        self.changed = True  # something was committed since the steps last ran dry
 
     # ---- opening
 
@@ -215,6 +216,7 @@ class Shard:
             tx = self._begin()
             handler(tx, fresh)
             self._commit_all(tx, applied={topic: fresh[-1].offset})
+        APPLIED.labels(topic).inc(len(fresh))
         return True
 
     def step(self, step: Step) -> bool:
@@ -245,10 +247,12 @@ class Shard:
         )
         tx.changes[META] = msgspec.msgpack.encode(meta)
         self._check_sizes(tx)
-        last_offset = self._producer.commit(tx.outputs, tx.changes)
+        with COMMIT_SECONDS.time():
+            last_offset = self._producer.commit(tx.outputs, tx.changes)
+        for name, number in Counter(out.topic.name for out in tx.outputs).items():
+            EMITTED.labels(name).inc(number)
         self._write(tx.changes, last_offset + 1)
         self.meta = meta
-        self.changed = True
 
     def _check_sizes(self, tx: Transaction) -> None:
         limit = self.kind.changelog.max_bytes

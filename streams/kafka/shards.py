@@ -9,27 +9,30 @@ generation, are dropped and stay unacknowledged: they are read again.
 import asyncio
 import os
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn, TypeVar
 
 import faust
 import structlog
-from confluent_kafka import Consumer, TopicPartition
 from faust.types import TP
 
-from schemas.errors import FencedError, GroundswellError, ShardError
+from schemas.errors import BusError, FencedError, GroundswellError
+from streams.kafka.log_ends import check_logs, log_ends
+from streams.kafka.metrics import LAG, OPEN_SHARDS, READ_AGAIN
 from streams.kafka.shard import Handler, Shard, ShardConfig, ShardKind, Step
 from streams.kafka.transaction import Incoming
+from streams.kafka.watchdog import Watchdog
 
-__all__ = ["EXIT_BUG", "EXIT_FENCED", "EXIT_STATE", "Shards", "batches"]
+__all__ = ["EXIT_BUG", "EXIT_FENCED", "EXIT_STALLED", "EXIT_STATE", "Shards", "batches"]
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
 EXIT_FENCED = 3  # another worker owns a shard that this one believed to hold
 EXIT_STATE = 4  # state, topics or disk: nothing was committed that is not in the changelog
+EXIT_STALLED = 5  # there is lag, and nothing of it was applied for too long
 EXIT_BUG = 70  # an error that nobody expected
 
 SEEK_AGAIN_S = 1.0
@@ -65,12 +68,16 @@ class Shards:
         steps: Mapping[str, Sequence[Step]],
         *,
         wall_clock: bool,
+        watchdog_s: float,
     ) -> None:
         self._app = app
         self._kinds = {topic: kind for kind in kinds for topic in kind.inputs}
         self._config = config
         self._steps = steps
         self._wall_clock = wall_clock
+        self._watchdog = Watchdog(watchdog_s)
+        self._applied = 0
+        self._assigned = False
         self._open: dict[ShardId, Shard] = {}
         self._held: set[ShardId] = set()
         self._seen: dict[TP, int] = {}  # last offset that was applied or skipped
@@ -80,6 +87,11 @@ class Shards:
         self._runners: dict[ShardId, asyncio.Task[None]] = {}
         self._pool = ThreadPoolExecutor(32, thread_name_prefix="shard")
         self.may_work = asyncio.Event()  # set once the followers have read to the end
+
+    @property
+    def settled(self) -> bool:
+        """Whether the group has spoken, and the shards of all that it gave are open."""
+        return self._assigned and self._held == set(self._open)
 
     @property
     def open_shards(self) -> list[ShardId]:
@@ -105,7 +117,7 @@ class Shards:
                     for key, kind in missing.items()
                 )
             )
-            starts = await self._in_thread(self._log_starts, opened)
+            starts = await self._in_thread(check_logs, self._config.bootstrap, opened)
         except GroundswellError as error:
             self._exit(EXIT_STATE, "shard_refused", error)
         except Exception as error:  # noqa: BLE001 - nothing may be acknowledged after it
@@ -117,6 +129,8 @@ class Shards:
                 tp = TP(topic, shard.number)
                 self._seen[tp] = max(shard.applied(topic), starts.get(tp, 0) - 1)
             self._runners[key] = asyncio.create_task(self._run_steps(key, shard))
+        self._assigned = True
+        self._count_open()
         log.info(
             "shards_opened",
             shards=["/".join(map(str, key)) for key in sorted(missing)],
@@ -143,6 +157,7 @@ class Shards:
                     runner.cancel()
                 if shard is not None:
                     await self._in_thread(shard.close)
+        self._count_open()
         if leaving:
             log.info("shards_closed", shards=["/".join(map(str, key)) for key in sorted(leaving)])
 
@@ -151,47 +166,42 @@ class Shards:
         await self._close(set(self._open))
         self._pool.shutdown(wait=True)
 
-    def _log_starts(self, shards: Sequence[Shard]) -> dict[TP, int]:
-        """Where each input's log starts; refuses where it does not fit what a shard contains."""
-        starts: dict[TP, int] = {}
-        reader = Consumer(
-            {"bootstrap.servers": self._config.bootstrap, "group.id": "none", "log_level": 2}
-        )
-        try:
-            for shard in shards:
-                for topic in shard.kind.inputs:
-                    low, high = self._watermarks(reader, topic, shard.number)
-                    starts[TP(topic, shard.number)] = low
-                    self._check_log(shard, topic, low, high)
-        finally:
-            reader.close()
-        return starts
+    def _count_open(self) -> None:
+        open_by_kind = Counter(kind for kind, _ in self._open)
+        for kind in {kind.name for kind in self._kinds.values()}:
+            OPEN_SHARDS.labels(kind).set(open_by_kind[kind])
 
-    @staticmethod
-    def _watermarks(reader: Consumer, topic: str, partition: int) -> tuple[int, int]:
-        if topic not in reader.list_topics(topic, timeout=10).topics:
-            return 0, 0
-        partitions = reader.list_topics(topic, timeout=10).topics[topic].partitions
-        if partition not in partitions:
-            return 0, 0  # the company's topics may have fewer partitions than another
-        low, high = reader.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
-        return low, high
+    # ---- watching
 
-    @staticmethod
-    def _check_log(shard: Shard, topic: str, low: int, high: int) -> None:
-        applied = shard.applied(topic)
-        where = f"shard {shard.kind.name}/{shard.number}"
-        if applied >= 0 and applied + 1 < low:
-            raise ShardError(
-                f"{where} contains {topic} up to offset {applied}, but its log starts at {low}: "
-                f"{low - applied - 1} records are missing. Restore them, or delete the shard's "
-                "changelog to start anew without them"
-            )
-        if applied >= high:
-            raise ShardError(
-                f"{where} contains {topic} up to offset {applied}, but its log ends at {high}: "
-                "the topic was cut or made again. Bring it back, or delete the shard's changelog"
-            )
+    async def watch(self) -> None:
+        """End the process when it stands still under lag."""
+        period_s = self._watchdog.limit_s / 4
+        while True:
+            await asyncio.sleep(period_s)
+            lag = await self._in_thread(self._lag)
+            LAG.set(lag)
+            if self._watchdog.stalled(time.monotonic(), lag, self._applied):
+                error = BusError(
+                    f"{lag} records wait, none was applied for {self._watchdog.limit_s:g} s: the "
+                    "process ends so that another takes over"
+                )
+                self._exit(EXIT_STALLED, "worker_stalled", error)
+
+    def _lag(self) -> int:
+        """Records of this worker's inputs that are not applied, as a reader of its own sees it."""
+        held = {
+            tp: seen
+            for tp, seen in list(self._seen.items())
+            if (self._kinds[tp.topic].name, tp.partition) in self._held
+        }
+        lag = 0
+        for tp, (_, end) in log_ends(self._config.bootstrap, held).items():
+            progress = self._app.consumer.progress(tp)
+            # Past the last record there may be markers: then the position tells.
+            ended = progress is not None and progress.last <= held[tp]
+            position = progress.position if progress and ended else held[tp] + 1
+            lag += max(end - position, 0)
+        return lag
 
     # ---- work
 
@@ -223,6 +233,7 @@ class Shards:
             incoming = [_incoming(event.message) for event in part]
             if incoming and not await self._guarded(key, shard.apply, tp.topic, incoming, handler):
                 return
+            self._applied += len(part)
             for event in part:
                 event.ack()
             if hole is not None:
@@ -249,6 +260,7 @@ class Shards:
         if sought == offset and time.monotonic() - at < SEEK_AGAIN_S:
             return  # it is on its way; what is left in the queue is from before
         self._sought[tp] = (offset, time.monotonic())
+        READ_AGAIN.inc()
         log.info("read_again", topic=tp.topic, partition=tp.partition, offset=offset)
         await self._app.consumer.seek_wait({tp: offset})
 

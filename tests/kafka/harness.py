@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import NewTopic
@@ -297,7 +297,7 @@ class Sender:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.failure: BaseException | None = None
 
-    def __enter__(self) -> "Sender":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

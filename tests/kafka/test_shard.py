@@ -13,9 +13,9 @@ from confluent_kafka.admin import NewTopic
 from schemas.errors import FencedError, ShardError
 from schemas.topics import DEAD_LETTERS, SHARD_CHANGELOG, USER_EVENTS
 from schemas.wire import Codec
+from streams.kafka.log_ends import check_log
 from streams.kafka.provision import describe_topics
 from streams.kafka.shard import POSITION, Position, Shard, ShardConfig, ShardKind
-from streams.kafka.shards import Shards
 from streams.kafka.store import StoreOptions
 from streams.kafka.transaction import Incoming, Transaction
 from tests.kafka.harness import wait_until
@@ -174,12 +174,12 @@ def test_an_input_topic_that_was_made_again_is_refused(bench):
 def test_a_log_that_starts_beyond_what_the_shard_contains_is_refused(bench):
     shard = bench.open()
     shard.apply(bench.input, records(bench.input, 0, "abc"), count)
-    Shards._check_log(shard, bench.input, 0, 3)
-    Shards._check_log(shard, bench.input, 3, 9)
+    check_log(shard, bench.input, 0, 3)
+    check_log(shard, bench.input, 3, 9)
     with pytest.raises(ShardError, match=r"starts at 7: 4 records are missing"):
-        Shards._check_log(shard, bench.input, 7, 9)
+        check_log(shard, bench.input, 7, 9)
     with pytest.raises(ShardError, match=r"up to offset 2, but its log ends at 2"):
-        Shards._check_log(shard, bench.input, 0, 2)
+        check_log(shard, bench.input, 0, 2)
 
 
 def test_a_handler_that_fails_changes_nothing(bench):

@@ -1,0 +1,65 @@
+"""Where the logs of inputs start and end, and whether that fits what a shard contains."""
+
+from collections.abc import Iterable, Sequence
+
+from confluent_kafka import Consumer, TopicPartition
+from faust.types import TP
+
+from schemas.errors import ShardError
+from streams.kafka.shard import Shard
+
+__all__ = ["check_log", "check_logs", "log_ends"]
+
+TIMEOUT_S = 10.0
+
+
+def log_ends(bootstrap: str, partitions: Iterable[TP]) -> dict[TP, tuple[int, int]]:
+    """First offset, and the one behind the last, of each partition that there is.
+
+    Of two topics that belong together the company's own may have fewer partitions.
+    """
+    reader = Consumer({"bootstrap.servers": bootstrap, "group.id": "none", "log_level": 2})
+    try:
+        topics = reader.list_topics(timeout=TIMEOUT_S).topics
+        return {
+            tp: reader.get_watermark_offsets(
+                TopicPartition(tp.topic, tp.partition), timeout=TIMEOUT_S
+            )
+            for tp in partitions
+            if tp.topic in topics and tp.partition in topics[tp.topic].partitions
+        }
+    finally:
+        reader.close()
+
+
+def check_logs(bootstrap: str, shards: Sequence[Shard]) -> dict[TP, int]:
+    """Where each input's log starts.
+
+    Raises
+    ------
+    ShardError
+        Where a log does not fit what a shard contains.
+    """
+    inputs = {TP(topic, shard.number): shard for shard in shards for topic in shard.kind.inputs}
+    starts: dict[TP, int] = {}
+    for tp, (low, high) in log_ends(bootstrap, inputs).items():
+        check_log(inputs[tp], tp.topic, low, high)
+        starts[tp] = low
+    return starts
+
+
+def check_log(shard: Shard, topic: str, low: int, high: int) -> None:
+    """Refuse a log that lacks what comes next, or ends before what the shard contains."""
+    applied = shard.applied(topic)
+    where = f"shard {shard.kind.name}/{shard.number}"
+    if applied >= 0 and applied + 1 < low:
+        raise ShardError(
+            f"{where} contains {topic} up to offset {applied}, but its log starts at {low}: "
+            f"{low - applied - 1} records are missing. Restore them, or delete the shard's "
+            "changelog to start anew without them"
+        )
+    if applied >= high:
+        raise ShardError(
+            f"{where} contains {topic} up to offset {applied}, but its log ends at {high}: "
+            "the topic was cut or made again. Bring it back, or delete the shard's changelog"
+        )

@@ -1,0 +1,16 @@
+"""What a worker counts, for Prometheus. No label ever holds a user."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+__all__ = ["APPLIED", "COMMIT_SECONDS", "EMITTED", "LAG", "OPEN_SHARDS", "READ_AGAIN"]
+
+APPLIED = Counter("groundswell_records_applied", "Input records that the state contains", ["input"])
+EMITTED = Counter("groundswell_records_emitted", "Records committed to a topic", ["topic"])
+COMMIT_SECONDS = Histogram(
+    "groundswell_commit_seconds",
+    "Time that a shard's transaction took",
+    buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
+)
+OPEN_SHARDS = Gauge("groundswell_open_shards", "Shards that this worker holds", ["kind"])
+LAG = Gauge("groundswell_lag_records", "Records of this worker's inputs that are not applied yet")
+READ_AGAIN = Counter("groundswell_read_again", "Times that skipped records were read again")

@@ -1,0 +1,1 @@
+"""What a worker says over HTTP: whether it lives, whether it is ready, what it counts."""
