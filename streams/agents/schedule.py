@@ -153,9 +153,14 @@ class LeadCampaigns:
         snapshot = self._newest(tx, state, now_ms)
         policy = from_bytes(snapshot.state)
         keys, updates = [], []
+        wave = state.running()
+        assert wave is not None
         for key, raw in tx.scan(update_prefix(state.campaign.campaign_id)):
+            update = tx.codec.decode(raw, LearningUpdate)
+            if update.wave > wave.wave:
+                break  # a log's next wave comes while this one is open: it is not this one's yet
             keys.append(key)
-            updates.append(tx.codec.decode(raw, LearningUpdate))
+            updates.append(update)
         state.examples += fold_updates(policy, updates, state.campaign)
         for tally in (tally for update in updates for tally in update.tallies):
             state.reward_sum += tally.reward_sum
@@ -165,8 +170,6 @@ class LeadCampaigns:
             tx.delete(key)
         state.version += 1
         self._publish(tx, self._snapshot(tx, state, to_bytes(policy), now_ms))
-        wave = state.running()
-        assert wave is not None
         wave.ended_at_ms = now_ms
         wave.status = {Due.END: "closed", Due.OVERDUE: "overdue"}.get(need, "stopped")
         state.changed.append(wave.wave)
