@@ -208,10 +208,14 @@ class Worker:
         )
 
         async def agent(stream: faust.Stream) -> None:
-            async for batch in batches(
-                stream, self._settings.commit_interval_s, self._settings.batch_size
-            ):
-                await self._shards.apply(batch, handler)
+            try:
+                async for batch in batches(
+                    stream, self._settings.commit_interval_s, self._settings.batch_size
+                ):
+                    await self._shards.apply(batch, handler)
+            except Exception:  # Faust would acknowledge what an agent fails on
+                log.exception("agent_failed", agent=name, exit_code=EXIT_BUG)
+                os._exit(EXIT_BUG)
 
         self._app.agent(channel, name=name, concurrency=1)(agent)
 

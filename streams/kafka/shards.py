@@ -236,8 +236,8 @@ class Shards:
             self._applied += len(part)
             for event in part:
                 event.ack()
-            if hole is not None:
-                await self._read_again(tp, hole)
+        if hole is not None:
+            await self._read_again(tp, hole)
 
     def _without_loss(
         self, tp: TP, part: list[faust.Event]
@@ -262,7 +262,10 @@ class Shards:
         self._sought[tp] = (offset, time.monotonic())
         READ_AGAIN.inc()
         log.info("read_again", topic=tp.topic, partition=tp.partition, offset=offset)
-        await self._app.consumer.seek_wait({tp: offset})
+        try:
+            await self._app.consumer.seek_wait({tp: offset})
+        except Exception as error:  # noqa: BLE001 - a rebalance took the partition: tried again
+            log.warning("read_again_failed", topic=tp.topic, error=repr(error))
 
     async def _run_steps(self, key: ShardId, shard: Shard) -> None:
         """Work that no input asks for: waves, windows that close, schedules."""

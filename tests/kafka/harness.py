@@ -132,23 +132,14 @@ class Deployment:
             process.wait(10)
         self.workers.clear()
 
-    def lag(self) -> int:
-        """Records of the company's topics and ours that the group has not committed yet."""
-        group = self.prefix + "groundswell"
-        reader = self._consumer(group)
-        try:
-            lag = 0
-            for name in (EVENTS, FEEDBACK, "user-events", "rewards", "learning-updates"):
-                topic = self.prefix + name
-                numbers = reader.list_topics(topic, timeout=10).topics[topic].partitions
-                tps = [TopicPartition(topic, number) for number in numbers]
-                for tp in reader.committed(tps, timeout=10):
-                    low, high = reader.get_watermark_offsets(tp, timeout=10)
-                    # The offset behind a transaction's end marker is never committed by Faust.
-                    lag += max(high - max(tp.offset, low) - 1, 0)
-            return lag
-        finally:
-            reader.close()
+    def assert_alive(self) -> None:
+        """No worker has ended that was not asked to."""
+        for worker, process in self.workers.items():
+            code = process.poll()
+            assert code is None, f"worker {worker} ended with {code}: {self.tail(worker)}"
+
+    def tail(self, worker: int) -> str:
+        return self.log(worker).read_text()[-3000:]
 
     # ---- records
 
@@ -174,7 +165,7 @@ class Deployment:
             "reader", **{"isolation.level": isolation, "enable.partition.eof": True}
         )
         try:
-            numbers = reader.list_topics(name, timeout=10).topics[name].partitions
+            numbers = reader.list_topics(name, timeout=30).topics[name].partitions
             reader.assign([TopicPartition(name, number, 0) for number in numbers])
             messages, ended = [], 0
             while ended < len(numbers):

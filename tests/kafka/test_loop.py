@@ -25,11 +25,11 @@ def loop(kafka, namespace, tmp_path: Path):
 
 
 def wait_for_waves(loop: Deployment, waves: int, timeout_s: float = 120) -> None:
-    wait_until(
-        lambda: sum(report.status == "closed" for report in loop.reports().values()) >= waves,
-        timeout_s,
-        f"{waves} waves are closed",
-    )
+    def closed() -> bool:
+        loop.assert_alive()
+        return sum(report.status == "closed" for report in loop.reports().values()) >= waves
+
+    wait_until(closed, timeout_s, f"{waves} waves are closed")
 
 
 def assert_exact(loop: Deployment, sender: Sender, users: list[str]) -> None:
