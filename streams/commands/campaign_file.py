@@ -43,7 +43,7 @@ from pathlib import Path
 import numpy as np
 
 from schemas.campaign import MOST_TEMPLATES, MOST_WAVES, Campaign, ContextFeature, Template
-from schemas.errors import CampaignError, ExpressionError, GroundswellError
+from schemas.errors import CampaignError, GroundswellError
 from streams.agents.schedule import check_runnable
 from streams.commands.marked_yaml import Value, load
 from streams.core.encoding import ContextEncoder, action_set
@@ -221,9 +221,7 @@ def _context(value: Value | None) -> list[ContextFeature]:
                 raise given[key].error("goes with an attribute: an event is counted, remove it")
         for key in ("center", "scale"):
             if key in given and ("one_of" in given or "buckets" in given):
-                raise given[key].error(
-                    "goes with a number: one_of and buckets have none, remove it"
-                )
+                raise given[key].error("goes with a number, not one_of or buckets: remove it")
         try:
             features.append(
                 ContextFeature(
@@ -238,8 +236,8 @@ def _context(value: Value | None) -> list[ContextFeature]:
         except CampaignError as error:
             if str(error).startswith(item.file + ":"):
                 raise
-            key = next((k for k in ("scale", "one_of") if k in given and k in str(error)), None)
-            raise (given[key] if key else item).error_at(str(error)) from None
+            named = [given[k] for k in ("scale", "one_of") if k in given and k in str(error)]
+            raise (named or [item])[0].error_at(str(error)) from None
         if features[-1] in features[:number]:
             raise item.error("stands twice: remove one, the same column tells nothing new")
     return features
@@ -326,7 +324,7 @@ def _placed(at: Value, error: CampaignError) -> CampaignError:
     message = str(error)
     if message.startswith(at.file + ":"):
         return error
-    field = message.split(maxsplit=1)[0].rstrip(":").removesuffix("_ms")
+    field = message.split(maxsplit=1)[0].rstrip(":,").removesuffix("_ms")
     head, dot, rest = field.partition(".")
     field = RECORD_NAMES.get(head, head) + dot + rest
     if at.field and field == "templates.id":
@@ -338,9 +336,9 @@ def _placed(at: Value, error: CampaignError) -> CampaignError:
 
 def _placed_policy(root: Value, error: GroundswellError) -> CampaignError:
     """What a policy or segment refused, with the line of what it was given."""
+    if isinstance(error, CampaignError):
+        return _placed(root, error)
     message, places = str(error), root.places
-    if isinstance(error, ExpressionError):
-        return places["audience.segment"].error(f": {message}")
     fields = [f"policy.params.{name}" for name in re.findall(r"'([^']+)'", message)]
     if "d_user" in message:
         fields.append("context")

@@ -27,7 +27,7 @@ PLAIN_TAGS = frozenset(
 )
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_DURATION = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*(ms|s|m|h|d)")
 _SHARE = re.compile(rf"({_NUMBER.pattern})\s*%")
 _MINUTE = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 
@@ -60,7 +60,8 @@ class Value:
 
     def error_at(self, message: str) -> CampaignError:
         """An error at this value whose message names the field itself."""
-        return CampaignError(f"{self.file}:{self.line}: {message}")
+        line = "".join(c if c.isprintable() else " " for c in message)
+        return CampaignError(f"{self.file}:{self.line}: {line}")
 
     @property
     def is_mapping(self) -> bool:
@@ -101,9 +102,7 @@ class Value:
     def items(self, name_key: str | None = None) -> list["Value"]:
         """The values of a list; fields are named by a key of each item, or by their number."""
         if not isinstance(self.node, yaml.SequenceNode):
-            raise self.error(
-                f"must be a list, got {self._got()}: write [a, b], or - a on each line"
-            )
+            raise self.error(f"must be a list, got {self._got()}: write [a, b]")
         return [
             self._child(f"{self.field}.{_name_of(node, name_key) or number}", node)
             for number, node in enumerate(self.node.value, 1)
@@ -153,7 +152,7 @@ class Value:
         found = _DURATION.fullmatch(text)
         if found is None:
             raise self.error(
-                f"must be a duration, got {text!r}: write a number with ms, s, m, h or d, such as 2h"
+                f"must be a duration, got {text!r}: write a number and ms, s, m, h or d: 2h"
             )
         value_ms = round(float(found[1]) * UNITS_MS[found[2]])
         if not least_ms <= value_ms <= LONGEST_MS:
@@ -184,7 +183,7 @@ class Value:
         found = _MINUTE.fullmatch(text)
         if found is None:
             raise self.error(
-                f'must be a time of day from 00:00 to 23:59, got {text!r}: write "22:00"'
+                f"must be a time of day from 00:00 to 23:59, got {text!r}: write 22:00"
             )
         return int(found[1]) * 60 + int(found[2])
 
@@ -205,7 +204,8 @@ class Value:
         child = Value(node=node, file=self.file, field=field, places=self.places)
         if node.tag not in PLAIN_TAGS:
             raise child.error(f"has the tag {node.tag}: write the plain value")
-        return self.places.setdefault(field, child)
+        self.places.setdefault(field, child)
+        return child
 
     def _got(self) -> str:
         if isinstance(self.node, yaml.MappingNode):
@@ -236,8 +236,9 @@ def load(raw: bytes, file: str) -> Value:
         node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        problem = ", ".join(filter(None, (error.context, error.problem)))
         raise CampaignError(
-            f"{file}:{mark.line + 1 if mark else 1}: not YAML: {error.problem or error.context}: "
+            f"{file}:{mark.line + 1 if mark else 1}: not YAML: {problem}: "
             "check the indentation, quotes and colons there"
         ) from None
     except yaml.YAMLError as error:  # a character that YAML does not allow
@@ -253,7 +254,7 @@ def load(raw: bytes, file: str) -> Value:
 def _refuse_bombs(text: str, file: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1  # type: ignore[union-attr] # events of a text have marks
         if isinstance(event, yaml.AliasEvent):
             raise CampaignError(f"{file}:{line}: aliases (*name) are not taken: write it out")
         if isinstance(event, yaml.CollectionStartEvent):

@@ -229,6 +229,11 @@ def check_change(present: Campaign, new: Campaign, *, started: bool) -> None:
         changed = _difference("context", before.columns, after.columns)
     elif names[0] != names[1]:
         changed = _difference("template features", *names)
+    else:
+        given = {template.id: template.features for template in new.templates}
+        for template in present.templates:
+            if given.get(template.id, template.features) != template.features:
+                changed = f"features of template {template.id} are others"
     if changed is not None:
         raise CampaignError(
             f"campaign {present.campaign_id} has started, and learns from what it began with: "

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import signal
 import sys
 import threading
 import time
@@ -292,6 +294,7 @@ def test_a_campaign_that_is_not_there_is_named_with_the_nearest(loop, run, file)
         ("scale: 15", "scale: 10", "context changed order, center or scale"),
         ("plan, one_of: [free, plus]", "plan, one_of: [free]", "context lost plan=plus"),
         ("news: 1", "novelty: 1", "template features lost news and gained novelty"),
+        ("price: 0.6", "price: 0.7", "features of template upsell are others"),
         ("{name: linear-thompson, params: {floor: 0.05}}", "uniform", "policy is uniform, was"),
         ("floor: 0.05", "floor: 0.06", "policy.params are {'floor': 0.06}"),
         ("- id: letter", "- id: note", "templates letter, which are missing"),
@@ -575,9 +578,7 @@ def test_tail_decodes_records_and_shows_why_a_letter_is_dead(loop, namespace, ru
     assert "\x1b" not in tailed.out
 
 
-def test_tail_starts_with_what_comes_and_ends_quietly_when_interrupted(
-    loop, namespace, run, monkeypatch
-):
+def test_tail_starts_with_what_comes(loop, namespace, run):
     event = UserEvent(user_id="u1", type="old", occurred_at_ms=5)
     send(loop, f"{namespace}company-events", event, key="u1")
     news = dataclasses.replace(event, type="new")
@@ -588,12 +589,18 @@ def test_tail_starts_with_what_comes_and_ends_quietly_when_interrupted(
     assert '"type":"new"' in tailed.out
     assert "old" not in tailed.out
 
-    def interrupted(*_: object, **__: object):
-        yield None
-        raise KeyboardInterrupt
 
-    monkeypatch.setattr("streams.commands.events.follow", interrupted)
-    assert run("events", "tail", "company-events") == Ran(0, "", "")
+def test_ctrl_c_ends_what_follows_quietly(loop, namespace, run, file):
+    run("campaign", "apply", file)
+    for command in (
+        ("events", "tail", "rewards"),
+        ("campaign", "status", "spring-sale", "--follow"),
+    ):
+        ctrl_c = threading.Timer(3, os.kill, (os.getpid(), signal.SIGINT))
+        ctrl_c.start()
+        ended = run(*command)
+        ctrl_c.join()
+        assert (ended.code, ended.err) == (0, "")
 
 
 def test_tail_names_the_nearest_topic(loop, run):
