@@ -9,6 +9,7 @@ import typer
 from schemas.errors import GroundswellError
 from streams.app import run_worker
 from streams.commands import broker, campaign, events, topics, users
+from streams.commands.demo import demo
 from streams.settings import load_settings
 
 __all__ = ["app", "main"]
@@ -21,6 +22,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(broker.app, name="broker")
+app.command()(demo)
 app.add_typer(campaign.app, name="campaign")
 app.add_typer(topics.app, name="topics")
 app.add_typer(users.app, name="users")

@@ -1,0 +1,1 @@
+"""A company in a box, and replay of logs."""

@@ -1,5 +1,6 @@
 """Processes that end with this one, however it ends."""
 
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from streams.kafka.broker_node import DIE_WITH_PARENT
 __all__ = ["Children"]
 
 STOP_S = 15.0
+MOST_WORDS = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +75,7 @@ class Children:
             code = child.process.poll()
             if code is not None:
                 raise GroundswellError(
-                    f"{child.name} ended with exit code {code}: {_last_line(child.log)}: "
+                    f"{child.name} ended with exit code {code}: {_last_words(child.log)}: "
                     f"see {child.log}"
                 )
 
@@ -93,6 +95,10 @@ class Children:
                 child.process.wait()
 
 
-def _last_line(log: Path) -> str:
+def _last_words(log: Path) -> str:
+    """Give the last line of a log, of a structured one its error."""
     lines = log.read_text(errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+    line = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+    with suppress(ValueError, AttributeError):
+        line = str(json.loads(line).get("error", line))
+    return line[:MOST_WORDS]

@@ -73,6 +73,7 @@ def main() -> int:
                 answers,
                 stop,
                 bootstrap=given.bootstrap,
+                group=given.group,
                 decisions_topic=given.decisions_topic,
                 feedback_topic=given.feedback_topic,
                 truth=given.truth,
@@ -120,6 +121,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--events-topic", default="company-events")
     parser.add_argument("--feedback-topic", default="company-feedback")
     parser.add_argument("--decisions-topic", default="send-decisions")
+    parser.add_argument("--group", default="company-sender", help="the sender's consumer group")
     parser.add_argument("--events-per-s", type=float, default=40.0)
     return parser.parse_args()
 

@@ -30,9 +30,7 @@ __all__ = ["DEMO_DELAYS", "Answers", "Sent", "run_sender"]
 log = structlog.get_logger()
 
 NO_SEND = "no-send"  # the word of the contract; an outsider has no constant for it
-DEMO_DELAYS = Delays(
-    click_median_s=0.4, click_sigma=0.35, purchase_median_s=0.7, purchase_sigma=0.35
-)
+DEMO_DELAYS = Delays(click_median_s=0.4, click_sigma=0.3, purchase_median_s=0.6, purchase_sigma=0.3)
 IDLE_S = 0.05
 
 
@@ -62,8 +60,15 @@ class Sent:
 
     def write(self, path: Path) -> None:
         """Keep it as JSON."""
+        told = {
+            "notifications": dict(self.notifications),
+            "feedback": {wave: dict(kinds) for wave, kinds in self.feedback.items()},
+            "duplicates": self.duplicates,
+            "expired": self.expired,
+            "redelivered": self.redelivered,
+        }
         fresh = path.with_suffix(".tmp")
-        fresh.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        fresh.write_text(json.dumps(told, indent=2) + "\n")
         fresh.replace(path)
 
 
@@ -207,6 +212,7 @@ def run_sender(
     stop: threading.Event,
     *,
     bootstrap: str,
+    group: str,
     decisions_topic: str,
     feedback_topic: str,
     truth: Path,
@@ -221,7 +227,7 @@ def run_sender(
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
-            "group.id": "company-sender",
+            "group.id": group,
             "isolation.level": "read_committed",
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
@@ -238,7 +244,7 @@ def run_sender(
             _post_feedback(producer, feedback_topic, answers)
             _commit(consumer, answers)
         producer.flush(10)
-        _commit(consumer, answers)
+        _commit(consumer, answers, asynchronous=False)
     finally:
         consumer.close()
         answers.sent.write(truth)
@@ -279,10 +285,10 @@ def _post_feedback(producer: Producer, topic: str, answers: Answers) -> None:
         raise KafkaException(failures[0])
 
 
-def _commit(consumer: Consumer, answers: Answers) -> None:
+def _commit(consumer: Consumer, answers: Answers, *, asynchronous: bool = True) -> None:
     ends = answers.answered()
     if ends:
         consumer.commit(
             offsets=[TopicPartition(topic, number, end) for (topic, number), end in ends.items()],
-            asynchronous=True,
+            asynchronous=asynchronous,
         )

@@ -22,9 +22,7 @@ DUPLICATE_RATE = 0.02
 LATE_S = 0.3
 
 
-def people_events(
-    rng: np.random.Generator, people: People, now_ms: int
-) -> Iterator[UserEvent]:
+def people_events(rng: np.random.Generator, people: People, now_ms: int) -> Iterator[UserEvent]:
     """Give what the company knows of everyone, in no order, some of it twice."""
     order = rng.permutation(len(people))
     again = order[rng.random(len(people)) < DUPLICATE_RATE]
