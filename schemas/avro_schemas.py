@@ -33,7 +33,7 @@ def full_schema(name: str) -> dict[str, Any]:
 
 def _forget_parser_notes(node: object) -> None:
     if isinstance(node, dict):
-        for note in ("__fastavro_parsed__", "__named_schemas"):
+        for note in ("__fastavro_parsed", "__named_schemas"):
             node.pop(note, None)
         for child in node.values():
             _forget_parser_notes(child)

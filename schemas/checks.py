@@ -25,7 +25,7 @@ def check_text(
     field: str, text: str, most: int, error: type[GroundswellError] = BadRecordError
 ) -> None:
     """A text of 1 to `most` bytes of UTF-8 without control characters."""
-    size = len(text.encode("utf-8", "surrogatepass"))
+    size = len(text.encode("utf-8", "surrogatepass"))  # half a pair is not printable, see below
     if not 1 <= size <= most:
         raise error(f"{field} must have 1 to {most} bytes, got {size}: shorten it or leave it out")
     if not text.isprintable():
@@ -83,7 +83,20 @@ def check_values(field: str, values: Mapping[str, object], most: int) -> None:
         for part in parts:
             if isinstance(part, float):
                 check_finite(f"{field}.{name}", part)
-            elif isinstance(part, str) and len(part) > 4096:
+            elif isinstance(part, str):
+                _check_value_text(f"{field}.{name}", part)
+            elif isinstance(part, int) and not -(2**63) <= part < 2**63:
                 raise BadRecordError(
-                    f"{field}.{name} may have 4096 characters, got {len(part)}: shorten it"
+                    f"{field}.{name} must fit 64 bits, got {part}: send it as a text"
                 )
+
+
+def _check_value_text(field: str, text: str) -> None:
+    if len(text) > 4096:
+        raise BadRecordError(f"{field} may have 4096 characters, got {len(text)}: shorten it")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadRecordError(
+            f"{field} has half of a surrogate pair at {error.start}: send whole characters"
+        ) from error

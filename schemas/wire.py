@@ -126,9 +126,17 @@ class Codec:
         return _convert(_read(raw, writer, name), record)
 
     def try_decode(self, raw: bytes | None, record: type[R]) -> R | Unreadable:
-        """As `decode`, but a record that cannot be read is a value, so that no agent stops."""
+        """As `decode`, but a record that cannot be read is a value, so that no agent stops.
+
+        Raises
+        ------
+        ContractError
+            If the registry does not answer: that says nothing of the record.
+        """
         try:
             return self.decode(raw, record)
+        except ContractError:
+            raise
         except GroundswellError as error:
             return Unreadable(reason=str(error))
 

@@ -8,7 +8,7 @@ import typer
 
 from schemas.errors import GroundswellError
 from streams.app import run_worker
-from streams.commands import broker, campaign, events, topics, users
+from streams.commands import broker, campaign, events, sender, topics, users
 from streams.commands.demo import demo
 from streams.settings import load_settings
 
@@ -22,11 +22,12 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(broker.app, name="broker")
-app.command()(demo)
 app.add_typer(campaign.app, name="campaign")
 app.add_typer(topics.app, name="topics")
 app.add_typer(users.app, name="users")
 app.add_typer(events.app, name="events")
+app.add_typer(sender.app, name="sender")
+app.command()(demo)
 
 
 @app.command()

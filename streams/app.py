@@ -14,6 +14,7 @@ import uvloop
 from confluent_kafka.admin import AdminClient
 from yarl import URL
 
+from schemas.registry import codec_for
 from schemas.topics import (
     CAMPAIGN_CHANGELOG,
     CAMPAIGNS,
@@ -25,7 +26,6 @@ from schemas.topics import (
     USER_EVENTS,
     WAVE_STARTS,
 )
-from schemas.wire import Codec
 from streams.agents.attribute import Attribute, CloseDue
 from streams.agents.clock import Clock
 from streams.agents.decide import DecideChunk, StartWaves
@@ -95,7 +95,7 @@ class Worker:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._codec = Codec()
+        self._codec = codec_for(settings.registry)
         self._clock = Clock(
             wall_ms=None if settings.clock == "event" else lambda: int(time.time() * 1000),
             ahead_ms=int(settings.time_ahead_s * 1000),

@@ -15,6 +15,7 @@ from schemas.campaign import Campaign
 from schemas.learning import PolicySnapshot
 from schemas.topics import CAMPAIGNS, POLICY_SNAPSHOTS, Topic
 from schemas.wire import Codec, Unreadable
+from streams.kafka.read import bounds, partitions_of
 
 __all__ = ["Follower"]
 
@@ -110,9 +111,9 @@ class Follower:
         ends: dict[TopicPartition, int] = {}
         for topic in self.topics:
             name = self._prefix + topic.name
-            for number in reader.list_topics(name, timeout=10).topics[name].partitions:
+            for number in partitions_of(reader, name):
                 tp = TopicPartition(name, number)
-                low, high = reader.get_watermark_offsets(tp, timeout=10)
+                low, high = bounds(reader, tp)
                 ends[tp] = high if high > low else 0
         return ends
 

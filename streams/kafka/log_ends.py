@@ -6,6 +6,7 @@ from confluent_kafka import Consumer, TopicPartition
 from faust.types import TP
 
 from schemas.errors import ShardError
+from streams.kafka.read import bounds
 from streams.kafka.shard import Shard
 
 __all__ = ["check_log", "check_logs", "log_ends"]
@@ -22,9 +23,7 @@ def log_ends(bootstrap: str, partitions: Iterable[TP]) -> dict[TP, tuple[int, in
     try:
         topics = reader.list_topics(timeout=TIMEOUT_S).topics
         return {
-            tp: reader.get_watermark_offsets(
-                TopicPartition(tp.topic, tp.partition), timeout=TIMEOUT_S
-            )
+            tp: bounds(reader, TopicPartition(tp.topic, tp.partition))
             for tp in partitions
             if tp.topic in topics and tp.partition in topics[tp.topic].partitions
         }

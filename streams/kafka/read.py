@@ -17,7 +17,7 @@ from confluent_kafka import (
 from schemas.errors import BrokerError, BusError, TopicError
 from streams.kafka.transaction import Incoming
 
-__all__ = ["follow", "read_all"]
+__all__ = ["bounds", "follow", "partitions_of", "read_all"]
 
 REQUEST_S = 10.0
 POLL_S = 0.2
@@ -51,8 +51,8 @@ def read_all(
     reader = _reader(bootstrap)
     try:
         left = {}
-        for number in _partitions(reader, topic):
-            low, high = _bounds(reader, TopicPartition(topic, number))
+        for number in partitions_of(reader, topic):
+            low, high = bounds(reader, TopicPartition(topic, number))
             if high > low:
                 left[number] = high
         reader.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in left])
@@ -99,8 +99,8 @@ def follow(
     try:
         found = []
         for topic in topics:
-            for number in _partitions(reader, topic):
-                at = start if from_beginning else _bounds(reader, TopicPartition(topic, number))[1]
+            for number in partitions_of(reader, topic):
+                at = start if from_beginning else bounds(reader, TopicPartition(topic, number))[1]
                 found.append(TopicPartition(topic, number, at))
         reader.assign(found)
         while True:
@@ -140,14 +140,28 @@ def _next(reader: Consumer) -> list[Message]:
     return [] if first is None else [first, *reader.consume(AT_ONCE, 0)]
 
 
-def _partitions(reader: Consumer, topic: str) -> list[int]:
+def partitions_of(reader: Consumer, topic: str) -> list[int]:
+    """The partition numbers of a topic.
+
+    Raises
+    ------
+    BusError
+        If no broker tells, within some seconds.
+    """
     found = _asked(lambda: reader.list_topics(topic, timeout=REQUEST_S).topics[topic], topic)
     if found.error is not None:
         raise BusError(f"topic {topic} cannot be read: {_reason(found.error, topic)}")
     return sorted(found.partitions)
 
 
-def _bounds(reader: Consumer, partition: TopicPartition) -> tuple[int, int]:
+def bounds(reader: Consumer, partition: TopicPartition) -> tuple[int, int]:
+    """First offset of a partition, and the one behind its last.
+
+    Raises
+    ------
+    BusError
+        If no broker tells, within some seconds.
+    """
     low, high = _asked(
         lambda: reader.get_watermark_offsets(partition, timeout=REQUEST_S), partition.topic
     )

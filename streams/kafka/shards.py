@@ -78,6 +78,8 @@ class Shards:
         self._watchdog = Watchdog(watchdog_s)
         self._applied = 0
         self._assigned = False
+        self._draining = False
+        self._moving = asyncio.Lock()  # one hand-over at a time
         self._open: dict[ShardId, Shard] = {}
         self._held: set[ShardId] = set()
         self._seen: dict[TP, int] = {}  # last offset that was applied or skipped
@@ -101,7 +103,12 @@ class Shards:
     # ---- hand-over
 
     async def take_over(self, assigned: Iterable[TP]) -> None:
-        """Open the shards of newly assigned partitions."""
+        """Open the shards of newly assigned partitions; none any more while the worker drains."""
+        async with self._moving:
+            if not self._draining:
+                await self._open_shards(assigned)
+
+    async def _open_shards(self, assigned: Iterable[TP]) -> None:
         wanted: dict[ShardId, ShardKind] = {}
         for tp in assigned:
             kind = self._kinds.get(tp.topic)
@@ -139,13 +146,14 @@ class Shards:
 
     async def let_go(self, revoked: Iterable[TP]) -> None:
         """Finish what is under way in the shards of revoked partitions, and close them."""
-        await self._close(
-            {
-                (self._kinds[tp.topic].name, tp.partition)
-                for tp in revoked
-                if tp.topic in self._kinds
-            }
-        )
+        async with self._moving:
+            await self._close(
+                {
+                    (self._kinds[tp.topic].name, tp.partition)
+                    for tp in revoked
+                    if tp.topic in self._kinds
+                }
+            )
 
     async def _close(self, leaving: set[ShardId]) -> None:
         self._held -= leaving
@@ -163,7 +171,9 @@ class Shards:
 
     async def drain(self) -> None:
         """Let go of everything: the worker is asked to stop."""
-        await self._close(set(self._open))
+        self._draining = True
+        async with self._moving:
+            await self._close(set(self._open))
         self._pool.shutdown(wait=True)
 
     def _count_open(self) -> None:

@@ -102,6 +102,10 @@ class Transaction:
             if value is not None:
                 yield key, value
 
+    def encode(self, topic: Topic, record: object) -> bytes:
+        """The bytes of a record as it would stand in a topic."""
+        return self.codec.encode(self._prefix + topic.name, record)
+
     def emit(
         self,
         topic: Topic,
@@ -112,7 +116,7 @@ class Transaction:
         headers: Headers | None = None,
     ) -> None:
         """Send a record with the transaction."""
-        value = self.codec.encode(self._prefix + topic.name, record)
+        value = self.encode(topic, record)
         if len(value) > topic.max_bytes:
             raise ShardError(
                 f"a record of {len(value)} bytes for {topic.name} exceeds its limit of "
