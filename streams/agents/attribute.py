@@ -21,6 +21,7 @@ from streams.agents.state import (
     profile_key,
     read_timer,
     store,
+    store_wave,
     timer_key,
     wave_key,
 )
@@ -33,23 +34,24 @@ from streams.core.learning import (
     update_columns,
 )
 from streams.core.ledger import (
-    FAILED,
     Entry,
     Ledger,
     Verdict,
     close_entry,
+    counted_as,
     credit,
     find_entry,
     is_repeated,
     prune,
 )
-from streams.core.profiles import Profile, note_kind
+from streams.core.profiles import Profile, leave, note_kind, note_send, take_back_send
 from streams.kafka.transaction import Incoming, Transaction
 
 __all__ = ["Attribute", "CloseDue"]
 
 UNSUBSCRIBE = "unsubscribe"
 MOST_DUE = 2000  # timers handled in one transaction
+MOST_TOLD = 2000  # outcomes in one update: of the widest contexts they stay within its limit
 
 
 class Gathered:
@@ -60,6 +62,7 @@ class Gathered:
         self._waves: dict[bytes, RunningWave] = {}
         self._outcomes: dict[bytes, list[Outcome]] = {}
         self._undelivered: dict[bytes, list[Entry]] = {}
+        self._forgotten: set[bytes] = set()
 
     def wave(self, entry: Entry) -> RunningWave:
         """The wave of an entry, as it runs in this shard."""
@@ -88,22 +91,32 @@ class Gathered:
             key = wave_key(entry.campaign_id, entry.wave)
             self._undelivered.setdefault(key, []).append(entry)
 
+    def forgotten(self, entry: Entry) -> None:
+        """A decision's entry has left its ledger."""
+        self.wave(entry).held -= 1
+        self._forgotten.add(wave_key(entry.campaign_id, entry.wave))
+
     def tell(self) -> None:
         """Tell the learner what has come together, with each wave's progress."""
         for key in sorted(self._waves):
             outcomes = self._outcomes.get(key, [])
             undelivered = self._undelivered.get(key, [])
-            if not outcomes and not undelivered:
-                continue
-            running = self._waves[key]
-            tallies = add_tallies(
-                [
-                    *(outcome_tally(outcome) for outcome in outcomes),
-                    *(undelivered_tally(entry) for entry in undelivered),
-                ]
-            )
-            store(self._tx, key, running)
-            tell(self._tx, progress_update(self._tx, running, tallies, update_columns(outcomes)))
+            if outcomes or undelivered or key in self._forgotten:
+                store_wave(self._tx, self._waves[key])
+            for first in range(0, len(outcomes), MOST_TOLD):
+                self._tell(key, outcomes[first : first + MOST_TOLD], [])
+            if undelivered:
+                self._tell(key, [], undelivered)
+
+    def _tell(self, key: bytes, outcomes: list[Outcome], undelivered: list[Entry]) -> None:
+        tallies = add_tallies(
+            [
+                *(outcome_tally(outcome) for outcome in outcomes),
+                *(undelivered_tally(entry) for entry in undelivered),
+            ]
+        )
+        columns = update_columns(outcomes)
+        tell(self._tx, progress_update(self._tx, self._waves[key], tallies, columns))
 
 
 class Attribute:
@@ -143,26 +156,30 @@ class Attribute:
         profile = profile or Profile()
         if is_repeated(ledger, reward):
             return None
-        entry = find_entry(ledger, reward)
-        if entry is None and reward.decision_id is not None:
+        entry = find_entry(ledger, reward, gathered.campaign)
+        if entry is None and reward.decision_id is not None and reward.kind != UNSUBSCRIBE:
             return (
                 f"unknown: there is no decision {reward.decision_id} of this user, or it is beyond "
                 "its correction horizon: send back the decision_id as it came"
             )
         note_kind(profile, reward.kind, reward.occurred_at_ms)
-        if entry is not None:
-            self._credit(reward, entry, profile, gathered)
+        if entry is not None and not self._credit(reward, entry, profile, gathered):
+            return (
+                f"a {reward.kind} of value {reward.value} makes a reward that is too large to "
+                "learn from: lower its weight in the campaign"
+            )
         if reward.kind == UNSUBSCRIBE:
             channel = reward.channel or (entry.channel if entry is not None else None)
-            for left in [channel] if channel else sorted(profile.contacts):
-                profile.left.setdefault(left, reward.occurred_at_ms)
+            leave(profile, channel, reward.occurred_at_ms)
         store(tx, profile_key(reward.user_id), profile)
         store(tx, ledger_key(reward.user_id), ledger)
         return None
 
     @staticmethod
-    def _credit(reward: Reward, entry: Entry, profile: Profile, gathered: Gathered) -> None:
-        result = credit(entry, reward, gathered.campaign(entry))
+    def _credit(reward: Reward, entry: Entry, profile: Profile, gathered: Gathered) -> bool:
+        """Credit feedback; False where it cannot be."""
+        campaign = gathered.campaign(entry)
+        result = credit(entry, reward, campaign)
         if result.verdict is Verdict.CORRECTED and entry.delivered is not False:
             gathered.add(
                 Outcome(
@@ -171,12 +188,14 @@ class Attribute:
                     reward=result.now,
                     previous=result.previous,
                     at_ms=reward.occurred_at_ms,
-                    kind=reward.kind,
+                    kind=counted_as(reward.kind, campaign),
                 )
             )
-        elif result.verdict is Verdict.RECEIPT and reward.kind == FAILED:
-            # What did not arrive does not count against a cap.
-            profile.sends = [sent for sent in profile.sends if sent != entry.decided_at_ms]
+        elif result.verdict is Verdict.UNDELIVERED:
+            take_back_send(profile, entry.decided_at_ms)
+        elif result.verdict is Verdict.DELIVERED:
+            note_send(profile, entry.decided_at_ms)
+        return result.verdict is not Verdict.TOO_LARGE
 
 
 class CloseDue:
@@ -196,13 +215,20 @@ class CloseDue:
             if timer.what == CLOSE:
                 self._close(tx, timer, ledger, gathered)
             else:
-                prune(ledger, timer.decision_id)
+                self._forget(timer, ledger, gathered)
             if ledger.entries:
                 store(tx, ledger_key(timer.user), ledger)
             else:
                 tx.delete(ledger_key(timer.user))
         gathered.tell()
         return handled >= MOST_DUE
+
+    @staticmethod
+    def _forget(timer: Timer, ledger: Ledger, gathered: Gathered) -> None:
+        for entry in ledger.entries:
+            if entry.decision_id == timer.decision_id:
+                gathered.forgotten(entry)
+        prune(ledger, timer.decision_id)
 
     @staticmethod
     def _close(tx: Transaction, timer: Timer, ledger: Ledger, gathered: Gathered) -> None:

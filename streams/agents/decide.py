@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Protocol
 
-from schemas.campaign import Campaign, WaveStart
+from schemas.campaign import MOST_WAVES, Campaign, WaveStart
 from schemas.learning import LearningUpdate, PolicySnapshot, Tally
 from schemas.records import Decision
 from schemas.topics import LEARNING_UPDATES, SEND_DECISIONS
@@ -14,17 +14,19 @@ from streams.agents.state import (
     CLOSE,
     RunningWave,
     active_key,
+    done_key,
     ledger_key,
     load,
     profile_key,
     store,
+    store_wave,
     timer_key,
     wave_key,
 )
 from streams.core.learning import add_tallies, decision_tally
 from streams.core.ledger import Ledger
 from streams.core.policies import from_bytes
-from streams.core.profiles import MOST_SENDS, Profile
+from streams.core.profiles import Profile, note_send
 from streams.core.waves import Choice, Wave
 from streams.kafka.transaction import Incoming, Transaction
 
@@ -58,10 +60,17 @@ class StartWaves:
             if start.shard != tx.number:
                 tx.dead_letter(record, f"for shard {start.shard}, came to shard {tx.number}")
                 continue
-            campaign = start.campaign.campaign_id
-            if tx.get(wave_key(campaign, start.wave)) is None:
-                store(tx, wave_key(campaign, start.wave), RunningWave(start))
-                tx.put(active_key(campaign, start.wave), b"")
+            if not 0 <= start.wave < MOST_WAVES:
+                tx.dead_letter(record, f"wave {start.wave}: waves are 0 to {MOST_WAVES - 1}")
+                continue
+            keys = [
+                key(start.campaign.campaign_id, start.wave)
+                for key in (wave_key, active_key, done_key)
+            ]
+            running, active, done = keys
+            if tx.get(running) is None and tx.get(done) is None:
+                store(tx, running, RunningWave(start))
+                tx.put(active, b"")
 
 
 class DecideChunk:
@@ -100,19 +109,21 @@ class DecideChunk:
         if wave is None:
             return False
         people, ended = self._next_people(tx, running, wave)
-        choices = wave.decide(people, running.chunk, now_ms)
+        choices = wave.decide(people, running.chunk, now_ms, _shut(start.campaign, newest))
         running.chunk += 1
         for choice in choices:
             self._emit(tx, choice, start.campaign)
         running.decided += len(choices)
-        running.open += sum(choice.entry is not None for choice in choices)
+        opened = sum(choice.entry is not None for choice in choices)
+        running.open += opened
+        running.held += opened
         tallies = add_tallies(
             decision_tally(choice.decision.reason, choice.decision.action) for choice in choices
         )
         if ended:
             self._finish(tx, running, tallies)
         else:
-            store(tx, wave_key(start.campaign.campaign_id, start.wave), running)
+            store_wave(tx, running)
             if tallies:
                 tell(tx, progress_update(tx, running, tallies))
         return True
@@ -168,20 +179,27 @@ class DecideChunk:
         ledger.entries.append(entry)
         store(tx, ledger_key(user), ledger)
         profile = load(tx, profile_key(user), Profile) or Profile()
-        profile.sends = [*profile.sends[1 - MOST_SENDS :], decision.decided_at_ms]
+        note_send(profile, decision.decided_at_ms)
         store(tx, profile_key(user), profile)
         due_ms = (
             decision.decided_at_ms + campaign.attribution_window_ms + campaign.allowed_lateness_ms
         )
         tx.put(timer_key(due_ms, CLOSE, user, decision.decision_id), b"")
 
-    @staticmethod
-    def _finish(tx: Transaction, running: RunningWave, tallies: list[Tally]) -> None:
+    def _finish(self, tx: Transaction, running: RunningWave, tallies: list[Tally]) -> None:
         start = running.start
         running.deciding = False
-        store(tx, wave_key(start.campaign.campaign_id, start.wave), running)
-        tx.delete(active_key(start.campaign.campaign_id, start.wave))
+        store_wave(tx, running)
         tell(tx, progress_update(tx, running, tallies))
+        self._waves.pop((start.campaign.campaign_id, start.wave, tx.number), None)
+
+
+def _shut(pinned: Campaign, newest: Campaign | None) -> frozenset[str]:
+    """Templates that were paused since the wave began: a marketer stops what hurts at once."""
+    if newest is None:
+        return frozenset()
+    active = {template.id for template in newest.templates if template.status == "active"}
+    return frozenset(template.id for template in pinned.templates) - active
 
 
 def progress_update(

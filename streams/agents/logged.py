@@ -4,20 +4,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from schemas.campaign import Campaign, WaveStart
+from schemas.campaign import MOST_WAVES, Campaign, WaveStart
 from schemas.checks import LAST_TIME_MS
+from schemas.errors import BadRecordError, GroundswellError
 from schemas.ids import LOGGED, TIME_MARKER
 from schemas.records import LoggedDecision
 from schemas.topics import LOGGED_DECISIONS
 from schemas.wire import Unreadable
 from streams.agents.decide import Known, progress_update, tell
 from streams.agents.profile import wrong_shard
+from streams.agents.schedule import check_runnable
 from streams.agents.state import (
     CLOSE,
     RunningWave,
+    done_key,
     ledger_key,
     load,
     store,
+    store_wave,
     timer_key,
     wave_key,
 )
@@ -29,6 +33,9 @@ from streams.kafka.transaction import Incoming, Transaction
 __all__ = ["EnterLogged"]
 
 NO_POLICY = -1  # the version of a policy that is not ours
+LARGEST_LEDGER = 4 * 1024 * 1024  # bytes: half of what the changelog takes under one key
+
+WaveId = tuple[str, int]
 
 
 class EnterLogged:
@@ -43,74 +50,118 @@ class EnterLogged:
 
     def __call__(self, tx: Transaction, batch: Sequence[Incoming]) -> None:
         """Enter a batch; what no campaign knows goes to the dead letters."""
-        entered: dict[tuple[str, int], list[str]] = {}
+        waves: dict[WaveId, RunningWave] = {}
+        entered: dict[WaveId, list[str]] = {}
         for record in batch:
             logged = tx.codec.try_decode(record.value, LoggedDecision)
             if isinstance(logged, Unreadable):
                 tx.dead_letter(record, logged.reason)
                 continue
             tx.saw(record.topic, logged.decided_at_ms, LAST_TIME_MS)
-            campaign = self._known.campaign(logged.campaign_id)
-            reason = self._refusal(tx, logged, campaign)
-            if reason is not None or campaign is None:
-                tx.dead_letter(record, reason or "unknown campaign")
-                continue
-            actions = entered.setdefault((logged.campaign_id, logged.wave), [])
-            if self._enter(tx, logged, campaign):
-                actions.append(logged.action)
-        for (campaign_id, wave), actions in sorted(entered.items()):
-            running = load(tx, wave_key(campaign_id, wave), RunningWave)
-            assert running is not None
-            tallies = add_tallies(decision_tally(LOGGED, action) for action in actions)
-            tell(tx, progress_update(tx, running, tallies))
+            wave = (logged.campaign_id, logged.wave)
+            try:
+                running = waves.get(wave) or self._running(tx, logged)
+                if running is not None and self._enter(tx, logged, running):
+                    waves[wave] = running
+                    entered.setdefault(wave, []).append(logged.action)
+            except BadRecordError as error:
+                tx.dead_letter(record, str(error))
+        for wave in sorted(entered):
+            store_wave(tx, waves[wave])
+            tallies = add_tallies(
+                decision_tally(LOGGED, action) for action in entered[wave] if action != TIME_MARKER
+            )
+            tell(tx, progress_update(tx, waves[wave], tallies))
 
-    def _refusal(
-        self, tx: Transaction, logged: LoggedDecision, campaign: Campaign | None
-    ) -> str | None:
+    def _running(self, tx: Transaction, logged: LoggedDecision) -> RunningWave | None:
+        """The wave of a logged decision, begun by the first one; None for a marker behind its end.
+
+        Raises
+        ------
+        BadRecordError
+            If there can be no such wave.
+        """
+        if not 0 <= logged.wave < MOST_WAVES:
+            raise BadRecordError(f"wave must be 0 to {MOST_WAVES - 1}, got {logged.wave}")
+        campaign = self._known.campaign(logged.campaign_id)
         if campaign is None:
-            return f"campaign {logged.campaign_id} is unknown: apply it before its log is replayed"
+            raise BadRecordError(
+                f"campaign {logged.campaign_id} is unknown: apply it before its log is replayed"
+            )
         if campaign.status != "logged":
-            return (
+            raise BadRecordError(
                 f"campaign {logged.campaign_id} is {campaign.status}, not logged: it decides here"
             )
-        if logged.action == TIME_MARKER:
-            return None
-        if logged.action not in {template.id for template in campaign.templates}:
-            return f"campaign {logged.campaign_id} has no template {logged.action!r}: add it"
-        return wrong_shard(logged.user_id, tx.number, self._shards, LOGGED_DECISIONS.name)
+        running = load(tx, wave_key(logged.campaign_id, logged.wave), RunningWave)
+        if running is not None:
+            return running
+        if tx.get(done_key(logged.campaign_id, logged.wave)) is not None:
+            if logged.action == TIME_MARKER:
+                return None
+            raise BadRecordError(
+                f"the log of campaign {logged.campaign_id}, wave {logged.wave}, has ended here and "
+                "is beyond its correction horizon"
+            )
+        try:
+            check_runnable(campaign)
+        except GroundswellError as error:
+            raise BadRecordError(
+                f"campaign {logged.campaign_id} cannot be learned: {error}"
+            ) from error
+        return RunningWave(_start_of_log(campaign, logged, tx.number))
 
-    @staticmethod
-    def _enter(tx: Transaction, logged: LoggedDecision, campaign: Campaign) -> bool:
-        key = wave_key(logged.campaign_id, logged.wave)
-        encoder = ContextEncoder(campaign.context)
-        running = load(tx, key, RunningWave) or RunningWave(
-            _start_of_log(campaign, logged, tx.number, encoder.version)
-        )
+    def _enter(self, tx: Transaction, logged: LoggedDecision, running: RunningWave) -> bool:
+        """Enter a decision or a marker; False where it was entered before.
+
+        Raises
+        ------
+        BadRecordError
+            If it is none of this shard's or the campaign's.
+        """
+        start = running.start
         if logged.action == TIME_MARKER:
             running.deciding = False
-            store(tx, key, running)
-            return False
-        ledger = load(tx, ledger_key(logged.user_id), Ledger) or Ledger()
+            return True
+        ledger = self._ledger(tx, logged, start.campaign)
         if any(entry.decision_id == logged.decision_id for entry in ledger.entries):
-            store(tx, key, running)
             return False
+        size = len(tx.get(ledger_key(logged.user_id)) or b"")
+        if size > LARGEST_LEDGER:
+            raise BadRecordError(
+                f"the user's decisions that are open or can be corrected have {size} bytes, at "
+                f"most {LARGEST_LEDGER} are kept: leave out users that stand for many, or shorten "
+                "the windows"
+            )
         running.decided += 1
         running.open += 1
-        store(tx, key, running)
+        running.held += 1
+        encoder = ContextEncoder(start.campaign.context)
         context = np.array(encoder.encode(logged.attributes, {}), dtype="<f4")
-        ledger.entries.append(_entry_of(logged, campaign, context.tobytes(), encoder.version))
+        ledger.entries.append(_entry_of(logged, start, context.tobytes()))
         store(tx, ledger_key(logged.user_id), ledger)
         due_ms = (
-            logged.decided_at_ms + campaign.attribution_window_ms + campaign.allowed_lateness_ms
+            logged.decided_at_ms
+            + start.campaign.attribution_window_ms
+            + start.campaign.allowed_lateness_ms
         )
         tx.put(timer_key(due_ms, CLOSE, logged.user_id, logged.decision_id), b"")
         return True
 
+    def _ledger(self, tx: Transaction, logged: LoggedDecision, campaign: Campaign) -> Ledger:
+        if logged.action not in {template.id for template in campaign.templates}:
+            raise BadRecordError(
+                f"campaign {logged.campaign_id} has no template {logged.action!r}: add it before "
+                "its log is replayed"
+            )
+        reason = wrong_shard(logged.user_id, tx.number, self._shards, LOGGED_DECISIONS.name)
+        if reason is not None:
+            raise BadRecordError(reason)
+        return load(tx, ledger_key(logged.user_id), Ledger) or Ledger()
 
-def _entry_of(
-    logged: LoggedDecision, campaign: Campaign, context: bytes, encoder_version: str
-) -> Entry:
-    channel = next(t.channel for t in campaign.templates if t.id == logged.action)
+
+def _entry_of(logged: LoggedDecision, start: WaveStart, context: bytes) -> Entry:
+    templates = start.campaign.templates
+    channel = next(t.channel for t in templates if t.id == logged.action)
     return Entry(
         decision_id=logged.decision_id,
         campaign_id=logged.campaign_id,
@@ -119,27 +170,25 @@ def _entry_of(
         reason=LOGGED,
         propensity=logged.propensity,
         propensity_kind=logged.propensity_kind,
-        actions=[template.id for template in campaign.templates],
+        actions=[template.id for template in templates],
         probabilities=[],
         context=context,
         decided_at_ms=logged.decided_at_ms,
         policy_version=NO_POLICY,
-        encoder_version=encoder_version,
+        encoder_version=start.encoder_version,
         channel=channel,
         learn=logged.learn,
     )
 
 
-def _start_of_log(
-    campaign: Campaign, logged: LoggedDecision, shard: int, encoder_version: str
-) -> WaveStart:
+def _start_of_log(campaign: Campaign, logged: LoggedDecision, shard: int) -> WaveStart:
     """A logged wave is pinned to the definition under which its first decision came."""
     return WaveStart(
         campaign=campaign,
         wave=logged.wave,
         shard=shard,
         policy_version=NO_POLICY,
-        encoder_version=encoder_version,
+        encoder_version=ContextEncoder(campaign.context).version,
         share_from=0.0,
         share_until=1.0,
         started_at_ms=logged.decided_at_ms,

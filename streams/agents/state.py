@@ -6,6 +6,7 @@ user shard
 ``l`` user                              ledger: open and correctable decisions
 ``w`` campaign, wave                    the wave as it runs here (`RunningWave`)
 ``a`` campaign, wave                    marks a wave that still has users to decide for
+``d`` campaign, wave                    marks a wave of which nothing is left: not to start again
 ``t`` time, what, user, decision        what is to be done at a time: close, or forget
 campaign shard
 ``c`` campaign                          definition and course (`CampaignState`)
@@ -14,6 +15,7 @@ campaign shard
 ======================================  ===================================================
 """
 
+import dataclasses
 import struct
 from collections.abc import Iterator
 from typing import Protocol, TypeVar
@@ -33,11 +35,13 @@ __all__ = [
     "active_key",
     "base_key",
     "campaign_key",
+    "done_key",
     "ledger_key",
     "load",
     "profile_key",
     "read_timer",
     "store",
+    "store_wave",
     "timer_key",
     "update_key",
     "update_prefix",
@@ -78,6 +82,8 @@ class RunningWave(msgspec.Struct, array_like=True):
         Number of the next chunk.
     decided, open
         Decisions made; of these, still open.
+    held
+        Entries of it that ledgers hold, open or to be corrected.
     """
 
     start: WaveStart
@@ -86,6 +92,7 @@ class RunningWave(msgspec.Struct, array_like=True):
     decided: int = 0
     open: int = 0
     deciding: bool = True
+    held: int = 0
 
 
 class Timer(msgspec.Struct, array_like=True):
@@ -138,6 +145,27 @@ def wave_key(campaign_id: str, wave: int) -> bytes:
 def active_key(campaign_id: str, wave: int) -> bytes:
     """Key of the mark of a wave that still decides."""
     return b"a" + wave_key(campaign_id, wave)[1:]
+
+
+def done_key(campaign_id: str, wave: int) -> bytes:
+    """Key of the mark of a wave of which nothing is left."""
+    return b"d" + wave_key(campaign_id, wave)[1:]
+
+
+def store_wave(state: State, running: RunningWave) -> None:
+    """Put a wave; what only deciding needed goes with it, and the wave with its last entry."""
+    start = running.start
+    key = wave_key(start.campaign.campaign_id, start.wave)
+    if running.deciding:
+        store(state, key, running)
+        return
+    state.delete(active_key(start.campaign.campaign_id, start.wave))
+    if running.held:
+        running.start = dataclasses.replace(start, users=None)
+        store(state, key, running)
+    else:
+        state.delete(key)
+        state.put(done_key(start.campaign.campaign_id, start.wave), b"")
 
 
 def campaign_key(campaign_id: str) -> bytes:

@@ -1,11 +1,20 @@
 """Whom a wave is for, and what keeps a user from being sent something."""
 
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from schemas.campaign import MINUTES_A_DAY, Campaign, WaveStart
 from schemas.hashing import share_of
-from schemas.ids import BASELINE, CAPPED, HOLDOUT, POLICY, QUIET_HOURS, UNREACHABLE
+from schemas.ids import (
+    BASELINE,
+    CAPPED,
+    HOLDOUT,
+    INELIGIBLE,
+    POLICY,
+    QUIET_HOURS,
+    UNREACHABLE,
+)
 from streams.core.profiles import Profile
 from streams.core.segments import compile_segment
 
@@ -49,18 +58,25 @@ class Audience:
         """Whether the campaign's segment expression holds for the profile."""
         return self._in_segment(profile, now_ms)
 
-    def membership(self, user_id: str, profile: Profile, now_ms: int) -> Membership:
-        """What the campaign's rules say of a user of the audience, the policy not yet asked."""
+    def membership(
+        self, user_id: str, profile: Profile, now_ms: int, shut: AbstractSet[str] = frozenset()
+    ) -> Membership:
+        """What the campaign's rules say of a user of the audience, the policy not yet asked.
+
+        Templates in `shut` were paused since the wave began.
+        """
         campaign = self._campaign
         group = share_of(f"{campaign.campaign_id}/group", user_id)
+        active = [t.status == "active" and t.id not in shut for t in campaign.templates]
         eligible = [
-            template.status == "active" and profile.reachable(template.channel)
-            for template in campaign.templates
+            can and profile.reachable(template.channel)
+            for can, template in zip(active, campaign.templates, strict=True)
         ]
         if group < campaign.holdout:
             return Membership(reason=HOLDOUT, eligible=eligible)
         if not any(eligible):
-            return Membership(reason=UNREACHABLE, eligible=eligible)
+            reason = UNREACHABLE if any(active) else INELIGIBLE
+            return Membership(reason=reason, eligible=eligible)
         if self._capped(profile, now_ms):
             return Membership(reason=CAPPED, eligible=eligible)
         if self._quiet(now_ms):

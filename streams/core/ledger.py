@@ -1,6 +1,7 @@
 """A user's decisions from the moment they are made until nothing can correct them any more."""
 
 import math
+from collections.abc import Callable
 from enum import StrEnum
 
 import msgspec
@@ -8,15 +9,18 @@ import msgspec
 from schemas.campaign import Campaign
 from schemas.hashing import fallback_id, id_hash
 from schemas.records import Reward
+from streams.core.policies.data import LARGEST
 from streams.core.profiles import remember
 
 __all__ = [
+    "OTHER",
     "RECEIPTS",
     "Credit",
     "Entry",
     "Ledger",
     "Verdict",
     "close_entry",
+    "counted_as",
     "credit",
     "find_entry",
     "is_repeated",
@@ -26,6 +30,8 @@ __all__ = [
 
 DELIVERED, FAILED = "delivered", "failed"
 RECEIPTS = (DELIVERED, FAILED)
+STANDARD = ("click", "purchase", "dismiss", "unsubscribe")
+OTHER = "(other)"  # every kind that is neither standard nor named by the campaign
 SKEW_MS = 300_000  # a reward that names its decision may lie so far before it: clocks differ
 
 
@@ -39,7 +45,9 @@ class Entry(msgspec.Struct, array_like=True):
     context
         Little-endian float32.
     counts, values
-        Occurrences, and summed values, by kind of feedback within the window.
+        Occurrences, and summed values, by kind of feedback within the window (`counted_as`).
+    delivered, receipt_at_ms
+        What the newest receipt says, and when it was made; None, -1 without one.
     closed
         Whether its window is over.
     learned
@@ -66,6 +74,7 @@ class Entry(msgspec.Struct, array_like=True):
     delivered: bool | None = None
     closed: bool = False
     learned: float = 0.0
+    receipt_at_ms: int = -1
 
 
 class Ledger(msgspec.Struct, array_like=True):
@@ -80,7 +89,10 @@ class Verdict(StrEnum):
 
     CREDITED = "credited"  # to an open decision
     CORRECTED = "corrected"  # a decision that was closed: its reward has changed
-    RECEIPT = "receipt"  # of the sender
+    RECEIPT = "receipt"  # of the sender: nothing new
+    UNDELIVERED = "undelivered"  # it did not arrive
+    DELIVERED = "delivered"  # it did arrive, after it was taken for undelivered
+    TOO_LARGE = "too-large"  # its reward could not be learned; it was not counted
     OUTSIDE = "outside"  # not within the decision's window
     TOO_LATE = "too-late"  # a receipt for a decision that is closed
 
@@ -104,19 +116,36 @@ def reward_of(entry: Entry, campaign: Campaign) -> float:
     return math.fsum((*counted, *valued))
 
 
-def find_entry(ledger: Ledger, reward: Reward) -> Entry | None:
-    """The decision that feedback answers: the one that it names, or the last one before it."""
+def counted_as(kind: str, campaign: Campaign) -> str:
+    """The kind that feedback is counted under.
+
+    Senders choose kinds freely; a decision, a report and a snapshot hold those that the campaign
+    names and the standard ones, so that none of them grows with what senders make up.
+    """
+    known = kind in campaign.reward_weights or kind in campaign.value_weights or kind in STANDARD
+    return kind if known else OTHER
+
+
+def find_entry(
+    ledger: Ledger, reward: Reward, campaign_of: Callable[[Entry], Campaign]
+) -> Entry | None:
+    """The decision that feedback answers: the one that it names, or the last one before it.
+
+    Without a name it is the last of those that were open when the feedback occurred, whenever it
+    comes: in the same channel and campaign, where it gives them.
+    """
     if reward.decision_id is not None:
         return next((e for e in ledger.entries if e.decision_id == reward.decision_id), None)
-    open_before = [
+    open_then = [
         entry
         for entry in ledger.entries
-        if entry.decided_at_ms <= reward.occurred_at_ms
-        and not entry.closed
-        and entry.channel is not None
-        and reward.campaign_id in (None, entry.campaign_id)
+        if reward.campaign_id in (None, entry.campaign_id)
+        and reward.channel in (None, entry.channel)
+        and 0
+        <= reward.occurred_at_ms - entry.decided_at_ms
+        <= campaign_of(entry).attribution_window_ms
     ]
-    return max(open_before, key=lambda entry: entry.decided_at_ms, default=None)
+    return max(open_then, key=lambda entry: entry.decided_at_ms, default=None)
 
 
 def reward_key(reward: Reward) -> int:
@@ -143,20 +172,40 @@ def credit(entry: Entry, reward: Reward, campaign: Campaign) -> Credit:
     since_ms = reward.occurred_at_ms - entry.decided_at_ms
     if not -SKEW_MS <= since_ms <= campaign.attribution_window_ms:
         return Credit(Verdict.OUTSIDE)
-    entry.counts[reward.kind] = entry.counts.get(reward.kind, 0) + 1
-    if reward.value is not None:
-        entry.values[reward.kind] = entry.values.get(reward.kind, 0.0) + reward.value
+    counts, values = entry.counts, entry.values
+    kind = counted_as(reward.kind, campaign)
+    entry.counts = {**counts, kind: counts.get(kind, 0) + 1}
+    if reward.value is not None and kind != OTHER:
+        entry.values = {**values, kind: values.get(kind, 0.0) + reward.value}
+    if not _learnable(entry, campaign):
+        entry.counts, entry.values = counts, values
+        return Credit(Verdict.TOO_LARGE)
     if not entry.closed:
         return Credit(Verdict.CREDITED)
     previous, entry.learned = entry.learned, reward_of(entry, campaign)
     return Credit(Verdict.CORRECTED, previous, entry.learned)
 
 
+def _learnable(entry: Entry, campaign: Campaign) -> bool:
+    """Whether the reward is one that policies take: larger ones would stop the learner."""
+    try:
+        return abs(reward_of(entry, campaign)) <= LARGEST
+    except (OverflowError, ValueError):  # fsum of what is infinite
+        return False
+
+
 def _receipt(entry: Entry, reward: Reward) -> Credit:
+    """Take a receipt; of two the newer counts, of two at the same time the better."""
     if entry.closed:
         return Credit(Verdict.TOO_LATE)
-    entry.delivered = reward.kind == DELIVERED
-    return Credit(Verdict.RECEIPT)
+    arrived, was_undelivered = reward.kind == DELIVERED, entry.delivered is False
+    rank = (reward.occurred_at_ms, arrived)
+    if rank < (entry.receipt_at_ms, entry.delivered is True):
+        return Credit(Verdict.RECEIPT)
+    entry.delivered, entry.receipt_at_ms = arrived, reward.occurred_at_ms
+    if arrived:
+        return Credit(Verdict.DELIVERED if was_undelivered else Verdict.RECEIPT)
+    return Credit(Verdict.RECEIPT if was_undelivered else Verdict.UNDELIVERED)
 
 
 def close_entry(entry: Entry, campaign: Campaign) -> bool:
@@ -169,7 +218,7 @@ def close_entry(entry: Entry, campaign: Campaign) -> bool:
 
 
 def prune(ledger: Ledger, decision_id: str) -> None:
-    """Forget a decision that nothing can correct any more, and ids older than what is left."""
+    """Forget a decision that nothing can correct any more; with the last one all ids."""
     ledger.entries = [entry for entry in ledger.entries if entry.decision_id != decision_id]
     if not ledger.entries:
         ledger.seen = {}

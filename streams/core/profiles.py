@@ -9,11 +9,27 @@ from schemas.ids import AttributeValue
 from schemas.records import UserEvent
 from streams.core.segments import AttributeValue as StoredValue
 
-__all__ = ["MOST_IDS", "MOST_KINDS", "Profile", "event_key", "fold_event", "note_kind", "remember"]
+__all__ = [
+    "EVERYWHERE",
+    "MOST_CHANNELS",
+    "MOST_IDS",
+    "MOST_KINDS",
+    "MOST_SENDS",
+    "Profile",
+    "event_key",
+    "fold_event",
+    "leave",
+    "note_kind",
+    "note_send",
+    "remember",
+    "take_back_send",
+]
 
 MOST_IDS = 256  # ids of events kept against repetition: the newest
 MOST_KINDS = 256  # kinds of events counted: the first that came
 MOST_SENDS = 64  # contact times kept, for caps: the newest
+MOST_CHANNELS = 64  # channels that a user left, each by its name; beyond them: everywhere
+EVERYWHERE = ""  # stands for all channels, in `left`
 
 
 class Profile(msgspec.Struct, array_like=True):
@@ -28,7 +44,8 @@ class Profile(msgspec.Struct, array_like=True):
     counts
         By kind of event: how often, and when last in milliseconds.
     left
-        Channels that the user unsubscribed from: since when, in milliseconds.
+        Channels that the user unsubscribed from: since when, in milliseconds. `EVERYWHERE` stands
+        for all of them, whatever contacts come later.
     sends
         When the user was sent something, in milliseconds, newest last.
     seen
@@ -57,11 +74,11 @@ class Profile(msgspec.Struct, array_like=True):
 
     def unsubscribed(self, channel: str, /) -> bool:
         """Whether the user asked not to be reached there."""
-        return channel in self.left
+        return channel in self.left or EVERYWHERE in self.left
 
     def reachable(self, channel: str, /) -> bool:
         """Whether there is a contact reference, and no objection."""
-        return channel in self.contacts and channel not in self.left
+        return channel in self.contacts and not self.unsubscribed(channel)
 
     def sends_since(self, at_ms: int) -> int:
         """Notifications sent at or after a time."""
@@ -90,11 +107,30 @@ def note_kind(profile: Profile, kind: str, at_ms: int) -> None:
         profile.counts[kind] = (count + 1, max(last, at_ms))
 
 
+def note_send(profile: Profile, at_ms: int) -> None:
+    """Note that something was sent to the user at this time."""
+    profile.sends = sorted([*profile.sends, at_ms])[-MOST_SENDS:]
+
+
+def take_back_send(profile: Profile, at_ms: int) -> None:
+    """One of the sends of this time did not arrive: it does not count against a cap."""
+    if at_ms in profile.sends:
+        profile.sends.remove(at_ms)
+
+
+def leave(profile: Profile, channel: str | None, at_ms: int) -> None:
+    """The user does not want to be reached in a channel any more; None: in none at all."""
+    name = channel or EVERYWHERE
+    if name not in profile.left and len(profile.left) >= MOST_CHANNELS:
+        name = EVERYWHERE
+    profile.left[name] = min(at_ms, profile.left.get(name, at_ms))
+
+
 def fold_event(profile: Profile, event: UserEvent) -> bool:
     """Fold an event into a profile, in place; False where it is contained already.
 
     Events may come in any order: of two values for an attribute or a contact the one with the
-    later event time stays.
+    later event time stays; of two with the same time the one that came last.
     """
     at_ms = event.occurred_at_ms
     if not remember(profile.seen, event_key(event), at_ms):

@@ -1,6 +1,7 @@
 """Deciding for a chunk of a wave's users, as arrays."""
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +48,11 @@ class Wave:
         self._rows = {name: row for row, name in enumerate(self._actions.ids)}
 
     def decide(
-        self, people: Sequence[tuple[str, Profile]], chunk: int, now_ms: int
+        self,
+        people: Sequence[tuple[str, Profile]],
+        chunk: int,
+        now_ms: int,
+        shut: AbstractSet[str] = frozenset(),
     ) -> list[Choice]:
         """Decide for those of an instalment's chunk for whom the segment holds.
 
@@ -62,6 +67,8 @@ class Wave:
             Number of the chunk in this wave and shard.
         now_ms
             The time of the decisions.
+        shut
+            Templates that were paused since the wave began.
         """
         start = self.start
         mine = [
@@ -69,7 +76,7 @@ class Wave:
         ]
         if not mine:
             return []
-        rules = [self.audience.membership(user, profile, now_ms) for user, profile in mine]
+        rules = [self.audience.membership(user, profile, now_ms, shut) for user, profile in mine]
         contexts = self._encoder.encode_many([profile for _, profile in mine])
         eligible = np.array([rule.eligible for rule in rules], dtype=np.bool_)
         rng = np.random.default_rng(

@@ -1,0 +1,347 @@
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.campaign import ContextFeature
+from schemas.ids import TIME_MARKER
+from schemas.records import Reward
+from schemas.topics import LEARNING_EXAMPLES, LEARNING_UPDATES
+from streams.agents.attribute import MOST_DUE, Attribute, CloseDue
+from streams.agents.state import RunningWave, ledger_key, profile_key, wave_key
+from streams.core.ledger import Ledger
+from streams.core.profiles import Profile
+from tests.unit.agents.shard import (
+    NOON,
+    SHARDS,
+    MemoryShard,
+    add_people,
+    campaign,
+    clock,
+    decided,
+    incoming,
+    raw,
+    refusals,
+    sent,
+    users_of,
+)
+
+SPRING = campaign()
+CLOSES = NOON + 110_000  # the window and its lateness
+ANN, BOB = users_of(0, 2)
+
+
+def joining(now_ms: int = NOON) -> Attribute:
+    return Attribute(SHARDS, clock(now_ms))
+
+
+def wave_of(*users: str, of=SPRING, **start) -> tuple[MemoryShard, dict]:
+    """A shard that has decided for users, and their decisions."""
+    shard = MemoryShard()
+    add_people(shard, users)
+    decisions = {d.user_id: d for d in decided(shard, of, **start)}
+    assert set(decisions) == set(users)
+    return shard, decisions
+
+
+def click(decision=None, after_ms: int = 1000, kind: str = "click", **given) -> Reward:
+    user = decision.user_id if decision else ANN
+    usual = {
+        "user_id": user,
+        "kind": kind,
+        "occurred_at_ms": NOON + after_ms,
+        "decision_id": decision.decision_id if decision else None,
+    }
+    return Reward(**{**usual, **given})
+
+
+def close(shard: MemoryShard, now_ms: int = CLOSES):
+    shard.now_ms = now_ms
+    return shard.run(CloseDue())
+
+
+def profile(shard: MemoryShard, user: str = ANN) -> Profile:
+    return shard.load(profile_key(user), Profile)
+
+
+# ---- closing
+
+
+def test_a_decision_closes_when_event_time_has_passed_its_window_and_lateness():
+    shard, decisions = wave_of(ANN)
+    shard.apply(
+        joining(), [click(decisions[ANN]), click(decisions[ANN], 2000, "purchase", value=8)]
+    )
+    assert close(shard, CLOSES - 1) == []
+    (example,) = sent(close(shard, CLOSES), LEARNING_EXAMPLES)
+    assert example.decision_id == decisions[ANN].decision_id
+    assert example.reward == 1.0 + 2.0 + 0.25 * 8
+    assert example.previous_reward is None
+    assert example.feedback == {"click": 1, "purchase": 1}
+    assert example.closed_at_ms == CLOSES
+    assert close(shard, CLOSES + 1) == []
+
+
+def test_the_learner_is_told_of_each_close_and_of_what_is_still_open():
+    shard, decisions = wave_of(ANN, BOB)
+    shard.apply(joining(), [click(decisions[ANN])])
+    (update,) = sent(close(shard), LEARNING_UPDATES)
+    assert (update.decided, update.open, update.deciding) == (2, 0, False)
+    assert len(update.rewards) == 16
+    assert sum(tally.closed for tally in update.tallies) == 2
+    assert sum(tally.reward_sum for tally in update.tallies) == 1.0
+
+
+def test_what_never_arrived_is_left_out_of_learning_and_of_caps():
+    shard, decisions = wave_of(ANN, BOB)
+    shard.apply(joining(), [click(decisions[ANN], kind="failed"), click(decisions[BOB])])
+    assert profile(shard).sends == []
+    outputs = close(shard)
+    assert [e.user_id for e in sent(outputs, LEARNING_EXAMPLES)] == [BOB]
+    updates = sent(outputs, LEARNING_UPDATES)
+    assert updates[-1].open == 0
+    assert sum(t.undelivered for update in updates for t in update.tallies) == 1
+    assert sum(len(update.rewards) for update in updates) == 8
+
+
+def test_a_failed_send_takes_only_itself_from_the_cap():
+    shard, decisions = wave_of(ANN)
+    decided(shard, campaign(campaign_id="autumn"))
+    assert profile(shard).sends == [NOON, NOON]
+    failures = [click(decisions[ANN], at, "failed") for at in (1, 2)]
+    shard.apply(joining(), failures)
+    assert profile(shard).sends == [NOON]
+    shard.apply(joining(), [click(decisions[ANN], 3, "delivered")])
+    assert profile(shard).sends == [NOON, NOON]
+
+
+# ---- correcting
+
+
+def test_feedback_after_the_close_corrects_and_after_the_horizon_is_refused():
+    shard, decisions = wave_of(ANN)
+    close(shard)
+    outputs = shard.apply(joining(), [click(decisions[ANN])])
+    (example,) = sent(outputs, LEARNING_EXAMPLES)
+    assert (example.reward, example.previous_reward) == (1.0, 0.0)
+    (update,) = sent(outputs, LEARNING_UPDATES)
+    assert sum(tally.closed for tally in update.tallies) == 0
+    close(shard, NOON + 999_999)
+    assert refusals(shard.apply(joining(), [click(decisions[ANN], 1001)])) == []
+    close(shard, NOON + 1_000_000)
+    (why,) = refusals(shard.apply(joining(), [click(decisions[ANN], 1002)]))
+    assert "no decision" in why
+
+
+def test_corrections_of_one_batch_start_from_each_other():
+    shard, decisions = wave_of(ANN)
+    close(shard)
+    late = [click(decisions[ANN], 1), click(decisions[ANN], 2, "purchase")]
+    examples = sent(shard.apply(joining(), late), LEARNING_EXAMPLES)
+    assert [(e.previous_reward, e.reward) for e in examples] == [(0.0, 1.0), (1.0, 3.0)]
+
+
+def test_a_flood_is_closed_in_parts_and_no_update_exceeds_its_topic():
+    columns = [
+        ContextFeature(attribute="a", buckets=255),
+        ContextFeature(attribute="b", buckets=256),
+    ]
+    wide = campaign(context=columns, policy="uniform", policy_params={})
+    users = users_of(0, 2 * MOST_DUE + 300)
+    shard, decisions = wave_of(*users, of=wide)
+    shard.now_ms = CLOSES
+    closing, closed = CloseDue(), []
+    for more in (True, True, False):
+        closed.append(len(sent(shard.step(closing), LEARNING_EXAMPLES)))
+        assert shard.more is more
+    assert closed == [MOST_DUE, MOST_DUE, 300]
+    flood = shard.apply(joining(), [click(decisions[user]) for user in users])
+    updates = sent(flood, LEARNING_UPDATES)
+    assert sum(len(update.rewards) // 8 for update in updates) == len(users)
+    assert sum(t.reward_sum for update in updates for t in update.tallies) == len(users)
+
+
+# ---- whom feedback answers
+
+
+def test_feedback_without_an_id_is_credited_to_the_last_touch_once():
+    shard, _ = wave_of(ANN)
+    feedback = click(user_id=ANN)
+    shard.apply(joining(), [feedback, feedback])
+    (example,) = sent(close(shard), LEARNING_EXAMPLES)
+    assert example.reward == 1.0
+
+
+def test_feedback_of_a_user_with_no_decision_counts_in_the_profile_alone():
+    shard = MemoryShard()
+    shard.apply(joining(), [click(user_id=ANN)] * 2)
+    assert shard.outputs == []
+    assert profile(shard).event_count("click") == 1
+
+
+def test_feedback_is_credited_under_the_definition_that_the_decision_was_made_under():
+    shard, decisions = wave_of(ANN)
+    decided(shard, campaign(campaign_id="spring", version=2, reward_weights={"click": 9}), wave=0)
+    shard.apply(joining(), [click(decisions[ANN])])
+    (example,) = sent(close(shard), LEARNING_EXAMPLES)
+    assert (example.reward, example.campaign_version) == (1.0, 1)
+
+
+def test_a_reward_too_large_to_learn_is_refused_and_stops_nothing():
+    shard, decisions = wave_of(ANN)
+    before = dict(shard.store.pairs)
+    hostile = click(decisions[ANN], kind="purchase", value=1.7e308)
+    (why,) = refusals(shard.apply(joining(), [hostile]))
+    assert "too large" in why
+    assert shard.store.pairs == before
+    (example,) = sent(close(shard), LEARNING_EXAMPLES)
+    assert example.reward == 0.0
+
+
+def test_kinds_that_a_sender_makes_up_do_not_grow_the_state_or_the_report():
+    shard, decisions = wave_of(ANN)
+    made_up = [click(decisions[ANN], at, f"{'x' * 100}-{at}") for at in range(3000)]
+    shard.apply(joining(), made_up)
+    shard.apply(joining(), [click(decisions[ANN], 5000)])
+    outputs = close(shard)
+    (update,) = sent(outputs, LEARNING_UPDATES)
+    assert [tally.feedback for tally in update.tallies] == [{"(other)": 3000, "click": 1}]
+    assert max(map(len, shard.store.pairs.values())) < 65_536
+
+
+# ---- unsubscribing
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_who_unsubscribes_from_a_decision_leaves_its_channel(closed):
+    shard, decisions = wave_of(ANN)
+    if closed:
+        close(shard)
+    shard.apply(joining(), [click(decisions[ANN], kind="unsubscribe")])
+    other = {"email": "push", "push": "email"}[decisions[ANN].channel]
+    assert profile(shard).unsubscribed(decisions[ANN].channel)
+    assert not profile(shard).unsubscribed(other)
+
+
+def test_who_unsubscribes_by_a_link_beyond_the_horizon_is_not_written_to_again():
+    shard, decisions = wave_of(ANN)
+    close(shard, NOON + 10**7)
+    close(shard, NOON + 10**8)
+    assert shard.load(ledger_key(ANN), Ledger) is None
+    late = click(decisions[ANN], 2 * 10**7, "unsubscribe")
+    assert refusals(shard.apply(joining(NOON + 10**8), [late])) == []
+    assert profile(shard).unsubscribed("email")
+    assert profile(shard).unsubscribed("push")
+
+
+def test_who_unsubscribes_before_a_contact_is_known_stays_out():
+    shard = MemoryShard()
+    shard.apply(joining(), [click(user_id=ANN, kind="unsubscribe")])
+    shard.apply(joining(), [click(user_id=BOB, kind="unsubscribe", channel="push")])
+    add_people(shard, [ANN, BOB])
+    assert [profile(shard).reachable(channel) for channel in ("email", "push")] == [False, False]
+    assert [profile(shard, BOB).reachable(c) for c in ("email", "push")] == [True, False]
+
+
+# ---- bad records
+
+
+def test_unreadable_impossible_and_misplaced_records_are_refused():
+    shard = MemoryShard()
+    future = click(user_id=ANN, after_ms=2 * 86_400_000)
+    elsewhere = click(user_id=users_of(1, 1)[0])
+    whys = refusals(shard.apply(joining(), [b"garbage", future, elsewhere]))
+    assert [why.split()[0] for why in whys] == ["not", "early:", "user"]
+    assert shard.store.pairs == {}
+
+
+def test_an_unknown_decision_is_refused_each_time_it_is_named():
+    shard, _ = wave_of(ANN)
+    stranger = click(user_id=ANN, decision_id="nobody's")
+    assert len(refusals(shard.apply(joining(), [stranger, stranger]))) == 2
+
+
+def test_time_markers_move_time_and_nothing_else():
+    shard = MemoryShard()
+    shard.apply(joining(), [click(user_id=ANN, kind=TIME_MARKER, after_ms=77)], "rewards")
+    assert shard.times == {"rewards": NOON + 77}
+    assert shard.store.pairs == {}
+
+
+def test_times_far_ahead_do_not_move_time():
+    shard = MemoryShard()
+    feedback = [click(user_id=ANN, after_ms=at) for at in (300_001, 5, 1)]
+    shard.apply(joining(), feedback, "rewards")
+    assert shard.times == {"rewards": NOON + 5}
+
+
+# ---- state
+
+
+def test_nothing_is_left_of_a_wave_that_nothing_can_correct():
+    shard, decisions = wave_of(ANN, BOB)
+    shard.apply(joining(), [click(decisions[ANN])])
+    close(shard)
+    assert shard.load(wave_key("spring", 0), RunningWave).held == 2
+    close(shard, NOON + 1_000_000)
+    assert [key[:1] for key in shard.keys(b"")] == [b"d", b"p", b"p"]
+    assert decided(shard, SPRING) == []  # and it is not started again
+
+
+def test_splitting_a_batch_anywhere_gives_the_same_state_and_examples():
+    users = users_of(0, 6)
+    shard, decisions = wave_of(*users)
+    start = dict(shard.store.pairs)
+    rng = random.Random(3)
+    feedback = [
+        click(decisions[rng.choice(users)], rng.randrange(120_000), kind, value=1.0)
+        for kind in rng.choices(["click", "purchase", "failed", "unsubscribe"], k=40)
+    ]
+    whole = None
+    for size in (40, 1, 7):
+        shard = MemoryShard()
+        shard.store.pairs = dict(start)
+        for first in range(0, 40, size):
+            shard.apply(joining(), feedback[first : first + size])
+        close(shard)
+        result = (shard.store.pairs, raw(shard.outputs))
+        whole = whole or result
+        assert result == whole
+
+
+@given(st.permutations(range(12)), st.integers(0, 12))
+@settings(deadline=None, max_examples=25)
+def test_any_order_around_the_close_gives_the_same_final_rewards(order, before):
+    users = users_of(0, 3)
+    shard, decisions = wave_of(*users)
+    kinds = ["click", "purchase", "dismiss", "click"]
+    feedback = [
+        click(decisions[user], 1000 * rank, kind, reward_id=f"{user}-{rank}")
+        for user in users
+        for rank, kind in enumerate(kinds)
+    ]
+    ordered = [feedback[rank] for rank in order]
+    shard.apply(joining(), ordered[:before] * 2)
+    close(shard)
+    shard.apply(joining(), ordered[before:] + ordered)
+    final = {e.user_id: e.reward for e in sent(shard.outputs, LEARNING_EXAMPLES)}
+    assert final == dict.fromkeys(users, 4.0)
+    told = sum(
+        tally.reward_sum
+        for update in sent(shard.outputs, LEARNING_UPDATES)
+        for tally in update.tallies
+    )
+    assert told == 12.0
+    counts = [t.feedback for u in sent(shard.outputs, LEARNING_UPDATES) for t in u.tallies]
+    assert sum(count.get("click", 0) for count in counts) == 6
+
+
+def test_a_record_keeps_its_bytes_and_origin_in_the_dead_letters():
+    shard = MemoryShard()
+    (letter,) = shard.apply(joining(), [b"garbage"], "rewards")
+    headers = dict(letter.headers)
+    assert letter.value == b"garbage"
+    assert letter.key == incoming(b"garbage").key
+    assert headers["kafka_dlt-original-topic"] == b"rewards"
+    assert headers["kafka_dlt-original-offset"] == b"0"

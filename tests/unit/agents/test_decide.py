@@ -1,0 +1,346 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.campaign import Campaign, Template
+from schemas.hashing import decision_id, share_of
+from schemas.ids import NO_SEND
+from schemas.records import UserEvent
+from schemas.topics import LEARNING_UPDATES, SEND_DECISIONS
+from streams.agents.decide import LOOKED_AT, DecideChunk, StartWaves
+from streams.agents.profile import FoldProfiles
+from streams.agents.state import CLOSE, RunningWave, ledger_key, profile_key, read_timer, wave_key
+from streams.core.ledger import Ledger
+from streams.core.profiles import Profile
+from tests.unit.agents.shard import (
+    NOON,
+    SHARDS,
+    FakeKnown,
+    MemoryShard,
+    add_people,
+    campaign,
+    clock,
+    decided,
+    frozen,
+    raw,
+    refusals,
+    sent,
+    users_of,
+    wave_start,
+)
+
+SPRING = campaign()
+USERS = users_of(0, 40)
+
+
+def known_of(*campaigns: Campaign, wave: int = 0) -> FakeKnown:
+    return FakeKnown(
+        {c.campaign_id: c for c in campaigns},
+        {(c.campaign_id, wave): frozen(c, wave) for c in campaigns},
+    )
+
+
+def peopled(users=USERS) -> MemoryShard:
+    shard = MemoryShard()
+    add_people(shard, users)
+    return shard
+
+
+def running(shard: MemoryShard, wave: int = 0) -> RunningWave:
+    return shard.load(wave_key("spring", wave), RunningWave)
+
+
+# ---- a wave
+
+
+def test_everybody_of_the_audience_gets_one_decision():
+    shard = peopled()
+    decisions = decided(shard, SPRING, chunk=7)
+    assert sorted(d.user_id for d in decisions) == sorted(USERS)
+    assert {d.reason for d in decisions} == {"policy"}
+    assert {d.decision_id for d in decisions} == {decision_id("spring", 0, u) for u in USERS}
+    assert all(d.decided_at_ms == NOON for d in decisions)
+    assert all(d.expires_at_ms == NOON + 60_000 for d in decisions)
+    assert all(0 < d.propensity <= 1 for d in decisions)
+    contacts = {"email": "{}@example.com", "push": "token-{}"}
+    assert all(d.contact == contacts[d.channel].format(d.user_id) for d in decisions)
+
+
+def test_waves_share_the_audience_out_without_a_rest():
+    three = campaign(waves=3)
+    shard = peopled()
+    parts = [{d.user_id for d in decided(shard, three, wave, chunk=5)} for wave in range(3)]
+    assert set.union(*parts) == set(USERS)
+    assert sum(map(len, parts)) == len(USERS)
+    assert all(parts)
+
+
+def test_a_listed_audience_is_taken_in_its_order_whether_or_not_there_are_profiles():
+    shard = peopled(USERS[:3])
+    listed = [USERS[2], USERS[7], USERS[0]]
+    decisions = decided(shard, SPRING, chunk=2, users=listed)
+    assert [d.user_id for d in decisions] == listed
+    assert [d.reason for d in decisions] == ["policy", "unreachable", "policy"]
+    assert shard.load(profile_key(USERS[7]), Profile) is None
+
+
+def test_a_decision_opens_an_entry_a_timer_and_a_send():
+    shard = peopled(USERS[:1])
+    (decision,) = decided(shard, SPRING)
+    (entry,) = shard.load(ledger_key(USERS[0]), Ledger).entries
+    assert (entry.decision_id, entry.action) == (decision.decision_id, decision.action)
+    assert entry.probabilities[entry.actions.index(entry.action)] == decision.propensity
+    assert sum(entry.probabilities) == pytest.approx(1.0)
+    (timer,) = map(read_timer, shard.keys(b"t"))
+    assert timer.due_ms == NOON + 110_000
+    assert (timer.what, timer.user) == (CLOSE, USERS[0])
+    assert shard.load(profile_key(USERS[0]), Profile).sends == [NOON]
+
+
+def test_the_learner_is_told_of_every_chunk_and_of_the_end():
+    shard = peopled()
+    decided(shard, SPRING, chunk=15)
+    updates = sent(shard.outputs, LEARNING_UPDATES)
+    assert [u.decided for u in updates] == [15, 30, 40]
+    assert [u.deciding for u in updates] == [True, True, False]
+    assert sum(t.decisions for u in updates for t in u.tallies) == 40
+    assert shard.keys(b"a") == []
+
+
+def test_a_decision_is_a_cloud_event_in_its_own_shard():
+    shard = peopled(USERS[:1])
+    decided(shard, SPRING)
+    (output,) = [o for o in shard.outputs if o.topic is SEND_DECISIONS]
+    assert output.partition == 0
+    assert output.key == USERS[0].encode()
+    assert dict(output.headers)["ce_id"].decode() == decision_id("spring", 0, USERS[0])
+
+
+# ---- again
+
+
+def test_deciding_a_chunk_twice_from_the_same_state_gives_equal_records():
+    shard = peopled()
+    shard.apply(StartWaves(), [wave_start(SPRING)])
+    state = dict(shard.store.pairs)
+    runs = []
+    for _ in range(2):
+        shard.store.pairs = dict(state)
+        outputs = shard.run(DecideChunk(known_of(SPRING), 9, clock()))
+        runs.append((raw(outputs), shard.store.pairs))
+    assert runs[0] == runs[1]
+
+
+@given(st.integers(1, 45))
+@settings(deadline=None, max_examples=8)
+def test_a_worker_that_dies_between_chunks_is_continued_with_the_same_actions(chunk):
+    whole, broken = peopled(), peopled()
+    expected = decided(whole, SPRING, chunk=chunk)
+    broken.apply(StartWaves(), [wave_start(SPRING)])
+    found, more = [], True
+    while more:
+        found += sent(broken.step(DecideChunk(known_of(SPRING), chunk, clock())), SEND_DECISIONS)
+        more = broken.more
+    assert found == expected
+    assert broken.store.pairs == whole.store.pairs
+
+
+def test_a_wave_that_was_started_is_not_started_again():
+    shard = peopled()
+    decisions = decided(shard, SPRING)
+    assert len(decisions) == len(USERS)
+    assert decided(shard, SPRING) == []
+    shard = MemoryShard()  # nobody to decide for: nothing of the wave is left at once
+    assert decided(shard, SPRING) == []
+    assert [key[:1] for key in shard.keys(b"")] == [b"d"]
+    add_people(shard, USERS)
+    assert decided(shard, SPRING) == []
+
+
+@pytest.mark.parametrize("given", [{"shard": 1}, {"shard": -1}, {"wave": -1}, {"wave": 2**40}])
+def test_a_start_for_another_shard_or_an_impossible_wave_is_refused(given):
+    shard = MemoryShard()
+    start = replace(wave_start(SPRING), **given)
+    assert len(refusals(shard.apply(StartWaves(), [start, b"garbage"]))) == 2
+    assert shard.store.pairs == {}
+
+
+# ---- stopped, paused, too late
+
+
+def test_a_stopped_campaign_ends_its_wave_where_it_is():
+    shard = peopled()
+    shard.apply(StartWaves(), [wave_start(SPRING)])
+    known = known_of(SPRING)
+    step = DecideChunk(known, 10, clock())
+    shard.step(step)
+    known.campaigns["spring"] = campaign(version=2, status="stopped")
+    outputs = shard.run(step)
+    assert sent(outputs, SEND_DECISIONS) == []
+    (update,) = sent(outputs, LEARNING_UPDATES)
+    assert (update.decided, update.open, update.deciding) == (10, 10, False)
+    assert shard.run(step) == []
+
+
+def test_a_paused_campaign_waits_and_goes_on_where_it_was():
+    shard = peopled()
+    shard.apply(StartWaves(), [wave_start(SPRING)])
+    known = known_of(SPRING)
+    step = DecideChunk(known, 10, clock())
+    first = sent(shard.step(step), SEND_DECISIONS)
+    known.campaigns["spring"] = campaign(version=2, status="paused")
+    assert shard.run(step) == []
+    known.campaigns["spring"] = campaign(version=3)
+    rest = sent(shard.run(step), SEND_DECISIONS)
+    assert sorted(d.user_id for d in first + rest) == sorted(USERS)
+
+
+def test_a_paused_campaign_does_not_keep_others_waiting():
+    shard = peopled()
+    autumn = campaign(campaign_id="autumn", status="paused")
+    shard.apply(StartWaves(), [wave_start(autumn), wave_start(SPRING)])
+    outputs = shard.run(DecideChunk(known_of(autumn, SPRING), 100, clock()))
+    assert {d.campaign_id for d in sent(outputs, SEND_DECISIONS)} == {"spring"}
+
+
+def test_nobody_is_decided_for_from_the_deadline_on():
+    for late, count in ((-1, 40), (0, 0)):
+        shard = peopled()
+        shard.apply(StartWaves(), [wave_start(SPRING)])
+        step = DecideChunk(known_of(SPRING), 100, clock(NOON + 3_600_000 + late))
+        outputs = shard.run(step)
+        assert len(sent(outputs, SEND_DECISIONS)) == count
+        assert sent(outputs, LEARNING_UPDATES)[-1].deciding is False
+
+
+def test_a_template_that_is_paused_while_its_wave_runs_is_chosen_no_more():
+    shard = peopled()
+    shard.apply(StartWaves(), [wave_start(SPRING)])
+    known = known_of(SPRING)
+    step = DecideChunk(known, 20, clock())
+    before = {d.action for d in sent(shard.step(step), SEND_DECISIONS)}
+    assert before == {"hello", "offer", "ping"}
+    hurts = [replace(t, status="paused" if t.id != "ping" else "active") for t in SPRING.templates]
+    known.campaigns["spring"] = campaign(version=2, templates=hurts)
+    after = sent(shard.run(step), SEND_DECISIONS)
+    assert {(d.action, d.propensity) for d in after} == {("ping", 1.0)}
+
+
+def test_where_every_template_is_paused_nobody_is_eligible():
+    silent = campaign(templates=[replace(t, status="paused") for t in SPRING.templates])
+    assert {d.reason for d in decided(peopled(), silent)} == {"ineligible"}
+
+
+def test_a_wave_waits_for_the_policy_that_it_is_pinned_to():
+    shard = peopled()
+    shard.apply(StartWaves(), [wave_start(SPRING, policy_version=3)])
+    known = FakeKnown({"spring": SPRING}, {("spring", 0): frozen(SPRING, version=2)})
+    step = DecideChunk(known, 100, clock())
+    assert shard.run(step) == []
+    known.snapshots["spring", 0] = frozen(SPRING, version=3)
+    decisions = sent(shard.run(step), SEND_DECISIONS)
+    assert {d.policy_version for d in decisions} == {3}
+
+
+# ---- rules
+
+
+def test_caps_count_the_sends_of_all_campaigns():
+    shard = peopled()
+    decided(shard, SPRING)
+    capped = campaign(campaign_id="autumn", cap_sends=1)
+    assert {d.reason for d in decided(shard, capped)} == {"capped"}
+    twice = campaign(campaign_id="winter", cap_sends=2)
+    assert {d.reason for d in decided(shard, twice)} == {"policy"}
+
+
+def test_of_two_campaigns_of_one_moment_the_second_keeps_to_the_cap():
+    shard = peopled()
+    both = [campaign(campaign_id=name, cap_sends=1) for name in ("autumn", "spring")]
+    shard.apply(StartWaves(), [wave_start(each) for each in both])
+    outputs = shard.run(DecideChunk(known_of(*both), 7, clock()))
+    reasons = [(d.campaign_id, d.reason) for d in sent(outputs, SEND_DECISIONS)]
+    assert set(reasons) == {("autumn", "policy"), ("spring", "capped")}
+
+
+def test_holdout_and_baseline_are_the_same_people_in_every_wave_and_get_no_policy():
+    shares = {"holdout": 0.2, "baseline_share": 0.3, "baseline_action": "hello"}
+    decisions = decided(peopled(), campaign(**shares))
+    for decision in decisions:
+        place = share_of("spring/group", decision.user_id)
+        expected = "holdout" if place < 0.2 else "baseline" if place < 0.5 else "policy"
+        assert decision.reason == expected
+        if expected == "holdout":
+            assert (decision.action, decision.contact) == (NO_SEND, None)
+        if expected == "baseline":
+            assert (decision.action, decision.propensity) == ("hello", None)
+
+
+def test_who_got_nothing_has_no_entry_no_timer_and_no_send():
+    shard = peopled()
+    decided(shard, campaign(holdout=1.0))
+    assert {key[:1] for key in shard.keys(b"")} == {b"p", b"d"}
+    assert all(not shard.load(key, Profile).sends for key in shard.keys(b"p"))
+
+
+def test_only_those_for_whom_the_segment_holds_are_decided_for():
+    decisions = decided(peopled(), campaign(audience_segment='plan == "plus"'))
+    assert sorted(d.user_id for d in decisions) == sorted(USERS[1::2])
+
+
+def test_user_ids_of_any_writing_are_decided_for():
+    odd = ["a/b", "p", "ü-ß-漢", "x" * 256, "..", "a b"]
+    shard = MemoryShard()
+    events = [
+        UserEvent(user_id=u, type="t", occurred_at_ms=1, contacts={"email": "e"}) for u in odd
+    ]
+    for number in range(SHARDS):
+        shard.number = number
+        shard.apply(FoldProfiles(SHARDS, 65_536, clock()), events)
+    shard.number = 0
+    email = [Template(id="hello", channel="email", features={})]
+    decisions = decided(shard, campaign(templates=email))
+    assert sorted(d.user_id for d in decisions) == sorted(odd)
+    assert sorted(read_timer(key).user for key in shard.keys(b"t")) == sorted(odd)
+
+
+# ---- state
+
+
+def test_a_small_instalment_of_many_users_is_found_in_bounded_steps():
+    users = users_of(0, 3 * LOOKED_AT * 2)
+    shard = peopled(users)
+    shard.apply(StartWaves(), [wave_start(SPRING, share_from=0.0, share_until=0.05)])
+    step = DecideChunk(known_of(SPRING), 2, clock())
+    steps = 1
+    found = sent(shard.step(step), SEND_DECISIONS)
+    while shard.more:
+        found += sent(shard.step(step), SEND_DECISIONS)
+        steps += 1
+    assert sorted(d.user_id for d in found) == sorted(
+        user for user in users if share_of("spring/wave", user) < 0.05
+    )
+    assert steps >= 4
+
+
+def test_the_list_of_users_goes_when_all_are_decided_for():
+    shard = peopled()
+    shard.apply(StartWaves(), [wave_start(SPRING, users=USERS)])
+    step = DecideChunk(known_of(SPRING), 30, clock())
+    shard.step(step)
+    assert running(shard).start.users == USERS
+    shard.run(step)
+    assert running(shard).start.users is None
+    assert running(shard).held == 40
+
+
+def test_a_worker_keeps_no_policy_of_a_wave_that_is_decided():
+    shard = peopled()
+    step = DecideChunk(known_of(SPRING), 30, clock())
+    shard.apply(StartWaves(), [wave_start(SPRING)])
+    shard.step(step)
+    assert len(step._waves) == 1
+    shard.run(step)
+    assert step._waves == {}
