@@ -38,11 +38,25 @@ class Ingest:
             if isinstance(read, Unreadable):
                 tx.dead_letter(record, read.reason)
                 continue
-            refusal = self._clock.refusal(read.occurred_at_ms) or _reserved(read)
+            refusal = (
+                self._clock.refusal(read.occurred_at_ms)
+                or _reserved(read)
+                or _oversized(record, target)
+            )
             if refusal is not None:
                 tx.dead_letter(record, refusal)
             else:
                 tx.forward(target, record, read.user_id)
+
+
+def _oversized(record: Incoming, target: Topic) -> str | None:
+    size = len(record.value or b"")
+    if size > target.max_bytes:
+        return (
+            f"the record has {size} bytes, {target.name} takes at most {target.max_bytes}: send "
+            "fewer or shorter attributes"
+        )
+    return None
 
 
 def _reserved(read: UserEvent | Reward) -> str | None:

@@ -63,7 +63,7 @@ class FoldProfiles:
         before = tx.get(key)
         store(tx, key, profile)
         size = len(tx.get(key) or b"")
-        if size > self._most_bytes:
+        if size > max(self._most_bytes, len(before or b"")):  # one that is too large may shrink
             if before is None:
                 tx.changes.pop(key)
             else:

@@ -1,0 +1,76 @@
+import pytest
+
+from schemas.ids import TIME_MARKER
+from schemas.records import Reward, UserEvent
+from schemas.topics import REWARDS, USER_EVENTS
+from streams.agents.ingest import Ingest
+from tests.unit.agents.shard import CODEC, NOON, MemoryShard, clock, incoming, refusals
+
+SOURCES = {"events": "event", "feedback": "reward"}
+EVENT = UserEvent(user_id="ann", type="app_open", occurred_at_ms=NOON)
+CLICK = Reward(user_id="bob", kind="click", occurred_at_ms=NOON)
+
+
+def ingested(topic: str, *records: object, now_ms: int | None = NOON):
+    return MemoryShard().apply(Ingest(SOURCES, clock(now_ms)), records, topic)
+
+
+def test_records_go_on_as_they_came_under_their_user():
+    (event,) = ingested("events", EVENT)
+    assert (event.topic, event.key) == (USER_EVENTS, b"ann")
+    assert event.value == CODEC.encode("", EVENT)
+    assert event.partition is None
+    (reward,) = ingested("feedback", CLICK)
+    assert (reward.topic, reward.key) == (REWARDS, b"bob")
+
+
+def test_order_is_kept_and_a_bad_record_stops_none_behind_it():
+    outputs = ingested("events", EVENT, b"garbage", EVENT)
+    assert [output.topic.name for output in outputs] == [
+        "user-events",
+        "dead-letters",
+        "user-events",
+    ]
+
+
+@pytest.mark.parametrize("value", [None, b"", b"\0\0\0\0\0", b"{}", CODEC.encode("", CLICK)])
+def test_what_is_no_such_record_is_refused(value):
+    assert len(refusals(ingested("events", value))) == 1
+
+
+@pytest.mark.parametrize(
+    ("topic", "record"),
+    [
+        ("events", UserEvent(user_id="ann", type=TIME_MARKER, occurred_at_ms=NOON)),
+        ("feedback", Reward(user_id="ann", kind=TIME_MARKER, occurred_at_ms=NOON)),
+    ],
+)
+def test_a_company_cannot_move_the_time_of_a_replay(topic, record):
+    (why,) = refusals(ingested(topic, record))
+    assert "reserved" in why
+
+
+@pytest.mark.parametrize(("ahead_ms", "count"), [(86_400_000, 0), (86_400_001, 1)])
+def test_times_that_cannot_be_are_refused(ahead_ms, count):
+    late = UserEvent(user_id="ann", type="t", occurred_at_ms=NOON + ahead_ms)
+    assert len(refusals(ingested("events", late))) == count
+    assert refusals(ingested("events", late, now_ms=None)) == []
+
+
+def test_a_record_that_its_topic_does_not_take_is_refused():
+    texts = {f"a{rank}": "ä" * 4096 for rank in range(180)}
+    large = UserEvent(user_id="ann", type="t", occurred_at_ms=NOON, attributes=texts)
+    assert len(CODEC.encode("", large)) > USER_EVENTS.max_bytes
+    (why,) = refusals(ingested("events", large))
+    assert "takes at most" in why
+
+
+def test_a_dead_letter_keeps_headers_and_says_where_it_came_from():
+    shard = MemoryShard()
+    tx = shard.begin()
+    record = incoming(b"garbage", "events", 41)
+    record.headers.append(("trace", b"1"))
+    Ingest(SOURCES, clock())(tx, [record])
+    headers = dict(tx.outputs[0].headers or ())
+    assert headers["trace"] == b"1"
+    assert headers["kafka_dlt-original-offset"] == b"41"
