@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Coroutine
 from typing import NoReturn
 
 import faust
@@ -49,7 +49,8 @@ __all__ = ["run_worker", "shape_of"]
 
 log = structlog.get_logger()
 
-DRAIN_S = 25.0
+DRAIN_S = 20.0  # for the transactions under way
+LEAVE_S = 4.0  # a group that does not answer notices by its session timeout
 
 
 def shape_of(settings: Settings) -> Shape:
@@ -246,21 +247,16 @@ class Worker:
             os._exit(EXIT_BUG)
         log.info("worker_draining")
         started = time.monotonic()
-        await self._within(DRAIN_S, self._stop)
+        await self._within(DRAIN_S, self._shards.drain())
+        await self._within(LEAVE_S, self._app.consumer.leave())
         log.info("worker_stopped", seconds=round(time.monotonic() - started, 2))
-        # Everything is committed and closed. Faust leaves tasks that no loop can cancel.
-        os._exit(0)
+        os._exit(0)  # everything is committed and closed
 
-    async def _stop(self) -> None:
-        await self._shards.drain()
-        await self._app.consumer.leave()
-
-    async def _within(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await asyncio.wait_for(work(), seconds)
-        except TimeoutError:
+    async def _within(self, seconds: float, work: Coroutine[None, None, None]) -> None:
+        """Wait for work, but no longer: it may wait for something that does not come."""
+        done, _ = await asyncio.wait({asyncio.create_task(work)}, timeout=seconds)
+        if not done:
             log.warning("drain_cut_short", seconds=seconds)
-            os._exit(0)  # every shard's last transaction is either committed or aborted
 
     async def _let_work_begin(self) -> None:
         """A worker decides nothing until it has read campaigns and policies to their end."""
@@ -289,6 +285,14 @@ def run_worker(settings: Settings) -> NoReturn:
     check_overrides()
     require_broker(settings.bootstrap)
     logging.getLogger("faust").setLevel(logging.WARNING)
-    worker = Worker(settings)
-    uvloop.run(worker.run())
+    uvloop.run(_run_to_the_end(Worker(settings)))
     raise AssertionError  # pragma: no cover - the worker ends the process
+
+
+async def _run_to_the_end(worker: Worker) -> NoReturn:
+    """End the process whatever happens: Faust leaves tasks that no loop can cancel."""
+    try:
+        await worker.run()
+    except Exception:
+        log.exception("worker_failed", exit_code=EXIT_BUG)
+        os._exit(EXIT_BUG)
