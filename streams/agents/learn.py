@@ -1,7 +1,9 @@
 """Updates of the shards: kept until a snapshot contains them."""
 
+import math
 from collections.abc import Sequence
 
+from schemas.campaign import MOST_WAVES
 from schemas.errors import GroundswellError
 from schemas.learning import LearningUpdate
 from schemas.wire import Unreadable
@@ -35,6 +37,11 @@ class KeepUpdates:
                 tx.dead_letter(record, reason)
 
     def _keep(self, tx: Transaction, update: LearningUpdate, record: Incoming) -> str | None:
+        if not (0 <= update.wave < MOST_WAVES and 0 <= update.shard < self._user_shards):
+            return f"there is no wave {update.wave} or no shard {update.shard} of the users"
+        sums = ((t.reward_sum, t.reward_square_sum) for t in update.tallies)
+        if not all(math.isfinite(part) for pair in sums for part in pair):
+            return "a sum of rewards is not a finite number"
         state = load(tx, campaign_key(update.campaign_id), CampaignState)
         if state is None:
             return f"campaign {update.campaign_id} is unknown here: apply it first"
@@ -44,9 +51,10 @@ class KeepUpdates:
             return str(error)
         if not note_update(state, update, self._user_shards):
             return f"campaign {update.campaign_id} never started wave {update.wave}"
-        store(tx, campaign_key(update.campaign_id), state)
         if update.rewards or update.tallies:
             assert record.value is not None
+            state.kept += 1
             key = update_key(update.campaign_id, update.wave, update.shard, record.offset)
             tx.put(key, record.value)
+        store(tx, campaign_key(update.campaign_id), state)
         return None

@@ -3,13 +3,16 @@
 import dataclasses
 from collections.abc import Sequence
 
-from schemas.campaign import Campaign, WaveStart
-from schemas.errors import ExpressionError, GroundswellError
+import numpy as np
+
+from schemas.campaign import MOST_WAVES, Campaign, WaveStart
+from schemas.errors import CampaignError, ExpressionError, GroundswellError
 from schemas.hashing import partition_of
 from schemas.learning import LearningUpdate, PolicySnapshot
 from schemas.topics import LEARNING_UPDATES, POLICY_SNAPSHOTS, WAVE_REPORTS, WAVE_STARTS
 from schemas.wire import Unreadable
 from streams.agents.clock import Clock
+from streams.agents.definition import check_bounds, check_size, check_taken
 from streams.agents.state import (
     base_key,
     campaign_key,
@@ -18,12 +21,12 @@ from streams.agents.state import (
     update_prefix,
 )
 from streams.core.audience import instalment
-from streams.core.encoding import ContextEncoder, feature_names
+from streams.core.encoding import ContextEncoder, action_set, feature_names
 from streams.core.learning import fold_updates
 from streams.core.policies import create, from_bytes, to_bytes, validate
 from streams.core.schedule import CampaignState, Due, WaveState, due, report, start_wave
 from streams.core.segments import compile_segment
-from streams.kafka.transaction import Incoming, Transaction
+from streams.kafka.transaction import Incoming, Output, Transaction
 
 __all__ = ["LeadCampaigns", "TakeUpCampaigns", "check_runnable"]
 
@@ -38,21 +41,17 @@ def check_runnable(campaign: Campaign) -> None:
     """
     validate(campaign.policy, campaign.policy_params)
     d_user = ContextEncoder(campaign.context).d_user
-    create(campaign.policy, campaign.policy_params, d_user, len(feature_names(campaign.templates)))
+    check_bounds(campaign)
+    actions = action_set(campaign)
+    policy = create(campaign.policy, campaign.policy_params, d_user, actions.d_action)
+    # A policy that cannot decide here would stop every worker that the wave reaches.
+    anyone, every_action = np.zeros((1, d_user)), np.ones((1, len(actions)), dtype=np.bool_)
+    policy.action_dist(anyone, actions, every_action, np.random.default_rng(0))
     if campaign.audience_segment is not None:
         try:
             compile_segment(campaign.audience_segment)
         except ExpressionError as error:
             raise ExpressionError(f"audience.segment, {error}") from error
-
-
-def _columns(campaign: Campaign) -> tuple[object, ...]:
-    """What the policy's dimensions and meaning rest on."""
-    return (
-        ContextEncoder(campaign.context).version,
-        feature_names(campaign.templates),
-        campaign.policy,
-    )
 
 
 class TakeUpCampaigns:
@@ -68,24 +67,27 @@ class TakeUpCampaigns:
                 tx.dead_letter(record, campaign.reason)
                 continue
             try:
-                check_runnable(campaign)
-                self._take_up(tx, campaign)
+                self._take_up(tx, campaign, record.key)
             except GroundswellError as error:
                 tx.dead_letter(record, str(error))
 
     @staticmethod
-    def _take_up(tx: Transaction, campaign: Campaign) -> None:
+    def _take_up(tx: Transaction, campaign: Campaign, record_key: bytes | None) -> None:
+        if record_key != campaign.campaign_id.encode():
+            raise CampaignError(
+                f"the record's key is not {campaign.campaign_id!r}: key campaigns by their names, "
+                "so that one shard leads each"
+            )
         key = campaign_key(campaign.campaign_id)
         state = load(tx, key, CampaignState)
+        if state is not None and campaign.version <= state.campaign.version:
+            return
+        check_runnable(campaign)
+        check_size(campaign)
         if state is None:
             state = CampaignState(campaign)
-        elif campaign.version <= state.campaign.version:
-            return
-        elif state.version >= 0 and _columns(campaign) != _columns(state.campaign):
-            raise GroundswellError(
-                f"campaign {campaign.campaign_id} has learned with other context columns, template "
-                "features or policy: keep them, or give the campaign a new name"
-            )
+        else:
+            check_taken(state, campaign)
         state.campaign = campaign
         store(tx, key, state)
 
@@ -116,6 +118,8 @@ class LeadCampaigns:
                     self._start(tx, state, now_ms)
                 case Due.END | Due.OVERDUE | Due.STOP:
                     self._end(tx, state, need, now_ms)
+                case Due.LEARN:
+                    self._learn(tx, state, now_ms, until=MOST_WAVES)
             self._report(tx, state, now_ms)
             more |= need is not Due.NOTHING
         return more
@@ -149,15 +153,25 @@ class LeadCampaigns:
         store(tx, campaign_key(campaign.campaign_id), state)
 
     def _end(self, tx: Transaction, state: CampaignState, need: Due, now_ms: int) -> None:
-        """Fold what has come back into a new snapshot, and end the wave."""
+        """Learn, and end the wave."""
+        wave = state.running()
+        assert wave is not None
+        wave.ended_at_ms = now_ms
+        wave.status = {Due.END: "closed", Due.OVERDUE: "overdue"}.get(need, "stopped")
+        state.changed.append(wave.wave)
+        self._learn(tx, state, now_ms, until=wave.wave)
+        # Shards that still decide for it stop at the deadline, without its policy.
+        key = _frozen_key(state.campaign.campaign_id, wave.wave)
+        tx.outputs.append(Output(POLICY_SNAPSHOTS, key.encode(), None, tx.number, None))
+
+    def _learn(self, tx: Transaction, state: CampaignState, now_ms: int, until: int) -> None:
+        """Fold what has come back of the waves up to one into a new snapshot."""
         snapshot = self._newest(tx, state, now_ms)
         policy = from_bytes(snapshot.state)
         keys, updates = [], []
-        wave = state.running()
-        assert wave is not None
         for key, raw in tx.scan(update_prefix(state.campaign.campaign_id)):
             update = tx.codec.decode(raw, LearningUpdate)
-            if update.wave > wave.wave:
+            if update.wave > until:
                 break  # a log's next wave comes while this one is open: it is not this one's yet
             keys.append(key)
             updates.append(update)
@@ -169,10 +183,9 @@ class LeadCampaigns:
         for key in keys:
             tx.delete(key)
         state.version += 1
+        state.kept -= len(keys)
+        state.learned_at_ms = now_ms
         self._publish(tx, self._snapshot(tx, state, to_bytes(policy), now_ms))
-        wave.ended_at_ms = now_ms
-        wave.status = {Due.END: "closed", Due.OVERDUE: "overdue"}.get(need, "stopped")
-        state.changed.append(wave.wave)
         store(tx, campaign_key(state.campaign.campaign_id), state)
 
     def _newest(self, tx: Transaction, state: CampaignState, now_ms: int) -> PolicySnapshot:
@@ -215,10 +228,10 @@ class LeadCampaigns:
     def _publish(tx: Transaction, snapshot: PolicySnapshot) -> None:
         key = snapshot.campaign_id
         if snapshot.wave is None:
-            raw = tx.codec.encode(POLICY_SNAPSHOTS.name, snapshot)
+            raw = tx.encode(POLICY_SNAPSHOTS, snapshot)
             tx.put(base_key(snapshot.campaign_id), raw)
         else:
-            key = f"{key}/{snapshot.wave}"
+            key = _frozen_key(snapshot.campaign_id, snapshot.wave)
         # Partitioned by the campaign alone, so that a campaign's versions keep their order.
         tx.emit(POLICY_SNAPSHOTS, snapshot, key=key, partition=tx.number)
 
@@ -237,6 +250,11 @@ class LeadCampaigns:
             )
         state.changed = []
         store(tx, campaign_key(campaign_id), state)
+
+
+def _frozen_key(campaign_id: str, wave: int) -> str:
+    """Key of the policy that a wave is pinned to."""
+    return f"{campaign_id}/{wave}"
 
 
 def _with_wave(snapshot: PolicySnapshot, wave: int) -> PolicySnapshot:

@@ -190,27 +190,34 @@ def fold_updates(policy: Policy, updates: Iterable[LearningUpdate], campaign: Ca
 
 
 def _blocks(updates: Iterable[LearningUpdate], campaign: Campaign) -> Iterator[Examples]:
-    held: Examples | None = None
+    parts: list[Examples] = []
+    held = 0
     for update in updates:
         examples = examples_in(update, campaign)
         if examples is None:
             continue
-        held = examples if held is None else _joined(held, examples)
-        while len(held) >= BLOCK:
-            yield _part(held, slice(0, BLOCK))
-            held = _part(held, slice(BLOCK, None))
-    if held is not None and len(held):
-        yield held
+        parts.append(examples)
+        held += len(examples)
+        if held < BLOCK:
+            continue
+        joined = _joined(parts)
+        while held >= BLOCK:
+            yield _part(joined, slice(0, BLOCK))
+            joined = _part(joined, slice(BLOCK, None))
+            held -= BLOCK
+        parts = [joined]
+    if held:
+        yield _joined(parts)
 
 
-def _joined(first: Examples, second: Examples) -> Examples:
+def _joined(parts: Sequence[Examples]) -> Examples:
     return Examples(
-        contexts=np.concatenate([first.contexts, second.contexts]),
-        actions=first.actions + second.actions,
-        action_features=np.concatenate([first.action_features, second.action_features]),
-        rewards=np.concatenate([first.rewards, second.rewards]),
-        previous=np.concatenate([first.previous, second.previous]),
-        at_ms=np.concatenate([first.at_ms, second.at_ms]),
+        contexts=np.concatenate([part.contexts for part in parts]),
+        actions=tuple(action for part in parts for action in part.actions),
+        action_features=np.concatenate([part.action_features for part in parts]),
+        rewards=np.concatenate([part.rewards for part in parts]),
+        previous=np.concatenate([part.previous for part in parts]),
+        at_ms=np.concatenate([part.at_ms for part in parts]),
     )
 
 

@@ -24,6 +24,9 @@ __all__ = [
 ]
 
 
+LEARN_AGAIN_MS = 60_000  # between two snapshots while no wave runs: each is a copy of the policy
+
+
 class ShardProgress(msgspec.Struct, array_like=True):
     """How far one user shard has come with a wave."""
 
@@ -57,6 +60,8 @@ class CampaignState(msgspec.Struct, array_like=True):
         What the newest snapshot contains.
     changed
         Waves whose report is to be written again.
+    kept, learned_at_ms
+        Updates that no snapshot contains yet, and when the newest snapshot was made.
     """
 
     campaign: Campaign
@@ -66,10 +71,13 @@ class CampaignState(msgspec.Struct, array_like=True):
     reward_sum: float = 0.0
     feedback: dict[str, int] = {}
     changed: list[int] = []
+    kept: int = 0
+    learned_at_ms: int = 0
 
     def running(self) -> WaveState | None:
-        """The wave that is under way."""
-        return next((wave for wave in self.waves if wave.ended_at_ms is None), None)
+        """The wave that is under way; of a log's, which may come together, the first."""
+        open_waves = (wave for wave in self.waves if wave.ended_at_ms is None)
+        return min(open_waves, key=lambda wave: wave.wave, default=None)
 
 
 class Due(StrEnum):
@@ -80,6 +88,7 @@ class Due(StrEnum):
     END = "end"  # of the running wave: all outcomes are there
     OVERDUE = "overdue"  # the running wave's deadline has come
     STOP = "stop"  # the running wave of a stopped campaign
+    LEARN = "learn"  # what came in after the last wave's end
 
 
 def note_update(state: CampaignState, update: LearningUpdate, shards: int) -> bool:
@@ -94,7 +103,7 @@ def note_update(state: CampaignState, update: LearningUpdate, shards: int) -> bo
     if wave is None:
         return False
     wave.tallies = add_tallies([*wave.tallies, *update.tallies])
-    if wave.ended_at_ms is None or update.shard in wave.shards:
+    if update.shard in wave.shards:
         wave.shards[update.shard] = ShardProgress(update.decided, update.open, update.deciding)
     if wave.ended_at_ms is None and not any(p.deciding for p in wave.shards.values()):
         wave.status = "open"
@@ -130,7 +139,10 @@ def due(state: CampaignState, now_ms: int) -> Due:
         return Due.OVERDUE if now_ms >= running.deadline_ms else Due.NOTHING
     starts_at_ms = campaign.starts_at_ms or 0
     ready = campaign.status == "active" and len(state.waves) < campaign.waves
-    return Due.START if ready and now_ms >= starts_at_ms else Due.NOTHING
+    if ready and now_ms >= starts_at_ms:
+        return Due.START
+    late = state.kept > 0 and now_ms - state.learned_at_ms >= LEARN_AGAIN_MS
+    return Due.LEARN if late else Due.NOTHING
 
 
 def start_wave(state: CampaignState, shards: int, encoder_version: str, now_ms: int) -> WaveState:

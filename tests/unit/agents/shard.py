@@ -1,12 +1,15 @@
 """A shard in memory: what a real one does between a handler and Kafka, with a dict for RocksDB."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from schemas.campaign import Campaign, ContextFeature, Template, WaveStart
 from schemas.hashing import partition_of
-from schemas.learning import PolicySnapshot
+from schemas.learning import LearningUpdate, PolicySnapshot, Tally
 from schemas.records import Decision, UserEvent
 from schemas.topics import (
     DEAD_LETTERS,
@@ -267,3 +270,45 @@ def decided(
     shard.apply(StartWaves(), [wave_start(of, shard.number, wave, **start)], "wave-starts")
     outputs = shard.run(DecideChunk(known, chunk, clock(shard.now_ms)))
     return sent(outputs, SEND_DECISIONS)
+
+
+def update(
+    rewards: Sequence[float] = (),
+    previous: Sequence[float] | None = None,
+    shard: int = 0,
+    wave: int = 0,
+    **given: Any,
+) -> LearningUpdate:
+    """Outcomes of the template `hello`, from one shard."""
+    n = len(rewards)
+    rng = np.random.default_rng([abs(shard), abs(wave), n])
+    usual: dict[str, Any] = {
+        "campaign_id": "spring",
+        "wave": wave,
+        "shard": shard,
+        "policy_version": wave,
+        "encoder_version": "e",
+        "decided": n,
+        "open": 0,
+        "deciding": False,
+        "time_ms": NOON,
+        "actions": ["hello"] if n else [],
+        "action_index": np.zeros(n, dtype="<i4").tobytes(),
+        "contexts": rng.random((n, 4)).astype("<f4").tobytes(),
+        "rewards": np.array(rewards, dtype="<f8").tobytes(),
+        "previous": np.array(previous or [math.nan] * n, dtype="<f8").tobytes(),
+        "decided_at_ms": np.full(n, NOON, dtype="<i8").tobytes(),
+        "tallies": [
+            Tally(
+                reason="policy",
+                action="hello",
+                decisions=n,
+                closed=n,
+                feedback={"click": n},
+                reward_sum=sum(rewards) - sum(previous or ()),
+            )
+        ]
+        if n
+        else [],
+    }
+    return LearningUpdate(**{**usual, **given})

@@ -1,0 +1,346 @@
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.campaign import Campaign, ContextFeature, Template
+from schemas.hashing import partition_of
+from schemas.learning import LearningUpdate
+from schemas.topics import POLICY_SNAPSHOTS, WAVE_REPORTS, WAVE_STARTS
+from streams.agents.learn import KeepUpdates
+from streams.agents.schedule import LeadCampaigns, TakeUpCampaigns, check_runnable
+from streams.agents.state import campaign_key
+from streams.core.schedule import LEARN_AGAIN_MS, CampaignState
+from tests.unit.agents.shard import (
+    NOON,
+    SHARDS,
+    FakeKnown,
+    MemoryShard,
+    campaign,
+    clock,
+    incoming,
+    raw,
+    refusals,
+    sent,
+    update,
+)
+
+SPRING = campaign(waves=3)
+HELLO = SPRING.templates[0]
+
+
+class Leader:
+    """A campaign shard, and the user shards' side of the conversation."""
+
+    def __init__(self, of: Campaign = SPRING) -> None:
+        self.shard = MemoryShard()
+        self.known = FakeKnown()
+        assert self.take_up(of) == []
+
+    def take_up(self, of: Campaign) -> list[str]:
+        return refusals(self.shard.apply(TakeUpCampaigns(), [of], "campaigns"))
+
+    def lead(self, now_ms: int | None = None):
+        self.shard.now_ms = now_ms or self.shard.now_ms
+        outputs = self.shard.run(LeadCampaigns(SHARDS, clock(self.shard.now_ms)))
+        self.known.follow(outputs)
+        return outputs
+
+    def tell(self, *updates: LearningUpdate) -> list[str]:
+        return refusals(self.shard.apply(KeepUpdates(SHARDS), updates, "learning-updates"))
+
+    def finish(self, wave: int, rewards: dict[int, list[float]] | None = None) -> None:
+        """Every shard has decided, and its outcomes are in."""
+        for number in range(SHARDS):
+            given = (rewards or {}).get(number, [0.0])
+            assert self.tell(update(given, shard=number, wave=wave)) == []
+
+    @property
+    def state(self) -> CampaignState:
+        return self.shard.load(campaign_key("spring"), CampaignState)
+
+
+# ---- taking up
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"policy": "nonsense"}, "no policy"),
+        ({"policy_params": {"nonsense": 1}}, "no parameter"),
+        ({"policy": "fixed", "policy_params": {"action": "helo"}}, "did you mean 'hello'"),
+        ({"templates": [Template(id="a", channel="email", features={"x": 1e10})]}, "1e\\+09"),
+        ({"audience_segment": "age >"}, "column"),
+        ({"context": [ContextFeature(attribute=f"a{i}") for i in range(400)]}, "at most 512"),
+        (
+            {
+                "policy": "uniform",
+                "policy_params": {},
+                "context": [ContextFeature(attribute=a, buckets=256) for a in "ab"],
+            },
+            "at most 511",
+        ),
+        ({"wave_deadline_ms": 2**62}, "ten years"),
+        ({"expires_after_ms": 2**62}, "ten years"),
+        ({"attribution_window_ms": 2**62, "correction_horizon_ms": 2**62 + 10_000}, "ten years"),
+        ({"correction_horizon_ms": 2**62}, "ten years"),
+        (
+            {
+                "templates": [
+                    Template(id="a", channel="email", features={}, variables={"t": "x" * 600_000})
+                ]
+            },
+            "bytes",
+        ),
+        ({"audience_users": [f"{rank:0200}" for rank in range(35_000)]}, "segment"),
+    ],
+)
+def test_a_definition_that_would_stop_a_worker_is_refused(given, why):
+    shard = MemoryShard()
+    (told,) = refusals(shard.apply(TakeUpCampaigns(), [campaign(**given)]))
+    assert re.search(why, told), told
+    assert shard.store.pairs == {}
+
+
+def test_what_can_run_is_not_refused():
+    for policy, params in (("uniform", {}), ("fixed", {"order": ["offer", "hello"]})):
+        check_runnable(campaign(policy=policy, policy_params=params))
+    check_runnable(campaign(context=[], audience_segment='plan == "plus"'))
+
+
+def test_unreadable_and_misplaced_definitions_are_refused_and_deletions_passed_over():
+    shard = MemoryShard()
+    misplaced = incoming(SPRING)
+    misplaced = replace(misplaced, key=b"autumn")
+    tx = shard.begin()
+    TakeUpCampaigns()(tx, [incoming(b"garbage"), misplaced, incoming(None)])
+    assert len(refusals(shard.commit(tx))) == 2
+    assert shard.store.pairs == {}
+
+
+def test_an_older_definition_changes_nothing():
+    leader = Leader()
+    assert leader.take_up(campaign(version=3, waves=9)) == []
+    assert leader.take_up(campaign(version=2, waves=7)) == []
+    assert leader.state.campaign.waves == 9
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"templates": SPRING.templates[:2]},
+        {
+            "templates": [
+                replace(SPRING.templates[0], features={"warm": 2.0}),
+                *SPRING.templates[1:],
+            ]
+        },
+        {"context": SPRING.context[:1]},
+        {"policy": "uniform", "policy_params": {}},
+        {"status": "logged"},
+    ],
+)
+def test_once_a_wave_has_started_what_it_learns_from_stays(given):
+    changed = campaign(version=2, waves=3, **given)
+    leader = Leader()
+    assert leader.take_up(changed) == []  # nothing has started
+    leader = Leader()
+    leader.lead()
+    assert len(leader.take_up(changed)) == 1
+    assert leader.state.campaign == Leader().state.campaign
+
+
+def test_templates_may_be_added_and_paused_while_a_wave_runs():
+    leader = Leader()
+    leader.lead()
+    more = [replace(HELLO, status="paused"), *SPRING.templates[1:]]
+    more.append(Template(id="fresh", channel="email", features={"price": 1.0}))
+    assert leader.take_up(campaign(version=2, waves=3, templates=more)) == []
+    leader.finish(0)
+    leader.lead()
+    assert leader.state.version == 1
+
+
+# ---- leading
+
+
+def test_a_wave_starts_in_every_shard_pinned_to_its_policy():
+    leader = Leader()
+    outputs = leader.lead()
+    starts = sent(outputs, WAVE_STARTS)
+    assert [start.shard for start in starts] == list(range(SHARDS))
+    assert {(s.share_from, s.share_until) for s in starts} == {(0.0, 1 / 3)}
+    assert {s.deadline_ms for s in starts} == {NOON + 3_600_000}
+    newest, of_wave = leader.known.snapshot("spring"), leader.known.snapshot("spring", 0)
+    assert (newest.version, of_wave.version, of_wave.wave) == (0, 0, 0)
+    assert newest.state == of_wave.state
+    partitions = {o.partition for o in outputs if o.topic is POLICY_SNAPSHOTS}
+    assert partitions == {leader.shard.number}
+
+
+def test_a_listed_audience_is_given_out_once_to_the_shards_of_its_users():
+    users = [f"user-{rank}" for rank in range(50)]
+    leader = Leader(campaign(audience_users=[*users, *users[:10]]))
+    starts = sent(leader.lead(), WAVE_STARTS)
+    assert sorted(user for start in starts for user in start.users) == sorted(users)
+    for start in starts:
+        assert all(partition_of(user, SHARDS) == start.shard for user in start.users)
+        assert start.campaign.audience_users is None
+
+
+def test_a_campaign_waits_for_its_start_and_does_nothing_while_paused_or_stopped():
+    leader = Leader(campaign(starts_at_ms=NOON + 5000))
+    assert leader.lead(NOON + 4999) == []
+    assert len(sent(leader.lead(NOON + 5000), WAVE_STARTS)) == SHARDS
+    for status in ("paused", "stopped", "logged"):
+        assert Leader(campaign(status=status)).lead() == []
+
+
+def test_the_next_wave_starts_when_all_outcomes_are_in_with_what_they_taught():
+    leader = Leader()
+    leader.lead()
+    for number in range(SHARDS - 1):
+        leader.tell(update([1.0], shard=number))
+        assert sent(leader.lead(), WAVE_STARTS) == []
+    leader.tell(update([1.0, 0.0], shard=SHARDS - 1))
+    starts = sent(leader.lead(), WAVE_STARTS)
+    assert {(start.wave, start.policy_version) for start in starts} == {(1, 1)}
+    snapshot = leader.known.snapshot("spring")
+    assert (snapshot.version, snapshot.examples, snapshot.reward_sum) == (1, 5, 4.0)
+    assert snapshot.feedback == {"click": 5}
+    assert leader.known.snapshot("spring", 1).state == snapshot.state
+    assert leader.shard.keys(b"u") == []
+    assert leader.state.kept == 0
+
+
+@pytest.mark.parametrize("unfinished", [{"deciding": True}, {"open": 1}])
+def test_a_wave_waits_for_each_shard_until_its_deadline(unfinished):
+    leader = Leader()
+    leader.lead()
+    leader.finish(0)
+    leader.tell(update([1.0], shard=2, **unfinished))
+    assert sent(leader.lead(NOON + 3_599_999), WAVE_STARTS) == []
+    outputs = leader.lead(NOON + 3_600_000)
+    assert {start.wave for start in sent(outputs, WAVE_STARTS)} == {1}
+    assert [(r.wave, r.status) for r in sent(outputs, WAVE_REPORTS)] == [
+        (0, "overdue"),
+        (1, "deciding"),
+    ]
+
+
+def test_a_stopped_campaign_ends_when_no_shard_decides_any_more():
+    leader = Leader()
+    leader.lead()
+    leader.take_up(campaign(version=2, waves=3, status="stopped"))
+    assert leader.lead() == []
+    for number in range(SHARDS):
+        leader.tell(update([1.0], shard=number, open=3))
+    (report,) = sent(leader.lead(), WAVE_REPORTS)
+    assert (report.status, report.open, report.decided) == ("stopped", 12, 4)
+    assert leader.known.snapshot("spring").examples == 4
+
+
+def test_the_policy_of_a_wave_is_dropped_from_its_topic_when_the_wave_ends():
+    leader = Leader()
+    for wave in range(3):
+        leader.lead()
+        assert leader.known.snapshot("spring", wave) is not None
+        leader.finish(wave)
+    leader.lead()
+    assert sorted(key for key in leader.known.snapshots) == [("spring", None)]
+
+
+def test_after_the_last_wave_none_starts_and_what_still_comes_in_is_learned():
+    leader = Leader(campaign(waves=1))
+    leader.lead()
+    leader.lead(NOON + 3_600_000)  # overdue: nothing has come back
+    assert leader.known.snapshot("spring").examples == 0
+    leader.finish(0)
+    assert sent(leader.lead(NOON + 3_600_001), POLICY_SNAPSHOTS) == []
+    outputs = leader.lead(NOON + 3_600_000 + LEARN_AGAIN_MS)
+    assert sent(outputs, WAVE_STARTS) == []
+    snapshot = leader.known.snapshot("spring")
+    assert (snapshot.version, snapshot.examples) == (2, 4)
+    assert leader.shard.keys(b"u") == []
+    assert leader.lead(NOON + 10**9) == []
+
+
+def test_corrections_after_the_end_are_in_the_next_snapshot_exactly():
+    late, at_once = Leader(campaign(waves=2)), Leader(campaign(waves=2))
+    for leader, reward in ((late, 0.0), (at_once, 1.0)):
+        leader.lead()
+        leader.finish(0, {0: [reward]})
+        leader.lead()
+    assert late.tell(update([1.0], previous=[0.0], shard=0)) == []
+    for leader in (late, at_once):
+        leader.finish(1)
+        leader.lead()
+    snapshots = [leader.known.snapshot("spring") for leader in (late, at_once)]
+    assert snapshots[0].examples == snapshots[1].examples == 8
+    assert snapshots[0].reward_sum == snapshots[1].reward_sum
+
+
+def test_a_report_follows_every_change_and_only_those():
+    leader = Leader()
+    leader.lead()
+    assert leader.lead() == []
+    leader.tell(update([1.0], deciding=True))
+    (report,) = sent(leader.lead(), WAVE_REPORTS)
+    assert (report.status, report.decided, report.shards, report.shards_done) == (
+        "deciding",
+        1,
+        4,
+        0,
+    )
+
+
+@given(st.permutations(range(8)), st.booleans())
+@settings(deadline=None, max_examples=15)
+def test_the_snapshot_does_not_depend_on_how_the_shards_were_mixed(order, split):
+    snapshots = []
+    for arrangement in (sorted(order), order):
+        leader = Leader(campaign(waves=1, policy_params={"draws": 16, "half_life_days": 1.0}))
+        leader.lead()
+        queues = {n: [[0.5 * n, 1.0], [n - 1.0]] for n in range(SHARDS)}
+        for rank in arrangement:  # each shard's own order stays
+            number = rank % SHARDS
+            part = queues[number].pop(0)
+            if queues[number] or not split:
+                leader.tell(update(part, shard=number, deciding=bool(queues[number])))
+            else:
+                leader.tell(update([], shard=number, deciding=True))
+                leader.tell(update(part, shard=number))
+        leader.lead()
+        snapshots.append(leader.known.snapshot("spring"))
+    assert snapshots[0].version == snapshots[1].version == 1
+    assert snapshots[0].state == snapshots[1].state
+
+
+def test_leading_again_from_the_same_state_gives_equal_records():
+    leader = Leader()
+    leader.lead()
+    leader.finish(0)
+    state = dict(leader.shard.store.pairs)
+    runs = []
+    for _ in range(2):
+        leader.shard.store.pairs = dict(state)
+        runs.append((raw(leader.lead()), leader.shard.store.pairs))
+    assert runs[0] == runs[1]
+
+
+# ---- a log
+
+
+def test_the_waves_of_a_log_start_with_what_comes_of_them_and_end_in_their_order():
+    leader = Leader(campaign(status="logged"))
+    for wave in (1, 0):
+        for number in range(SHARDS - 1):
+            leader.tell(update([1.0], shard=number, wave=wave))
+    assert sent(leader.lead(), POLICY_SNAPSHOTS) == []  # one shard has not ended either
+    leader.tell(update([1.0], shard=SHARDS - 1, wave=1))
+    assert sent(leader.lead(), POLICY_SNAPSHOTS) == []
+    leader.tell(update([1.0], shard=SHARDS - 1, wave=0))
+    examples = [(s.version, s.examples) for s in sent(leader.lead(), POLICY_SNAPSHOTS)]
+    assert examples == [(0, 0), (1, 4), (2, 8)]
