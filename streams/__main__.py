@@ -10,6 +10,7 @@ from schemas.errors import GroundswellError
 from streams.app import run_worker
 from streams.commands import broker, campaign, events, sender, topics, users
 from streams.commands.demo import demo
+from streams.commands.replay import replay
 from streams.settings import load_settings
 
 __all__ = ["app", "main"]
@@ -28,6 +29,7 @@ app.add_typer(users.app, name="users")
 app.add_typer(events.app, name="events")
 app.add_typer(sender.app, name="sender")
 app.command()(demo)
+app.command()(replay)
 
 
 @app.command()

@@ -49,7 +49,7 @@ from streams.commands.marked_yaml import Value, load
 from streams.core.encoding import ContextEncoder, action_set
 from streams.core.policies import create
 
-__all__ = ["parse_campaign", "read_campaign"]
+__all__ = ["parse_campaign", "read_campaign", "read_context", "read_policy"]
 
 KEYS = (
     "campaign",
@@ -122,7 +122,7 @@ def _campaign(root: Value, folder: Path, now_ms: int) -> Campaign:
     lateness_ms = duration_ms("allowed_lateness", 300_000, least_ms=0)
     closes_ms = window_ms + lateness_ms
     users, segment = _audience(given.get("audience"), folder)
-    policy, params = _policy(given.get("policy"))
+    policy, params = read_policy(given.get("policy"))
     baseline_action, baseline_share = _baseline(given.get("baseline"))
     cap_sends, cap_period_ms = _cap(given.get("cap"))
     quiet_from, quiet_until = _quiet(given.get("quiet_hours"))
@@ -131,7 +131,7 @@ def _campaign(root: Value, folder: Path, now_ms: int) -> Campaign:
     if "rewards" not in given and not value_weights:
         weights = {"click": 1.0}
     templates = _templates(given["templates"])
-    context = _context(given.get("context"))
+    context = read_context(given.get("context"))
     try:
         return Campaign(
             campaign_id=given["campaign"].text(),
@@ -210,7 +210,8 @@ def _template(item: Value) -> Template:
         raise _placed(item, error) from None
 
 
-def _context(value: Value | None) -> list[ContextFeature]:
+def read_context(value: Value | None) -> list[ContextFeature]:
+    """What a policy sees of a user."""
     if value is None:
         return []
     features = []
@@ -283,7 +284,10 @@ def _users_in(value: Value, folder: Path) -> list[str]:
     return [row[column].strip() for row in rows if len(row) > column and row[column].strip()]
 
 
-def _policy(value: Value | None) -> tuple[str, dict[str, bool | int | float | str | list[str]]]:
+def read_policy(
+    value: Value | None,
+) -> tuple[str, dict[str, bool | int | float | str | list[str]]]:
+    """A policy's name and its parameters."""
     if value is None:
         return "linear-thompson", {}
     if not value.is_mapping:
