@@ -57,7 +57,7 @@ def demo(
     write_report(
         out / "report.html", outcome, seed=seed, people=people, figures=figures, pictures=pictures
     )
-    console.print(waves_table(outcome.waves))
+    console.print(waves_table(outcome.waves, console.width))
     for line in outcome.verdict():
         console.print(line)
     console.print(f"{screen.seconds:.1f} s in all. Report: {out}/report.html, {out}/result.json")

@@ -19,9 +19,10 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from schemas.campaign import Campaign
 from schemas.errors import GroundswellError, TopicError
 from schemas.learning import LearningExample, WaveReport
-from schemas.records import Decision
+from schemas.records import Decision, Reward
 from schemas.topics import (
     LEARNING_EXAMPLES,
+    REWARDS,
     SEND_DECISIONS,
     SHARD_CHANGELOG,
     WAVE_REPORTS,
@@ -148,7 +149,7 @@ class DemoRun:
     ) -> Outcome:
         campaign = _read_campaign(self._options.waves)
         log = CampaignLog(company, campaign.reward_weights)
-        topics = (WAVE_REPORTS, SEND_DECISIONS, LEARNING_EXAMPLES)
+        topics = (WAVE_REPORTS, SEND_DECISIONS, LEARNING_EXAMPLES, REWARDS)
         with closing(_records(settings, *topics)) as records:
             reading = _Reading(records, log, children)
             client = CampaignClient(settings.bootstrap, settings.topic_prefix)
@@ -180,7 +181,7 @@ class DemoRun:
         with self._screen.wave(number + 1, campaign.waves, expected) as show:
             while not (reading.has_ended(number) and reading.has_all(number)):
                 reading.take()
-                show.progress(*reading.log.counts(number), reading.report(number))
+                show.progress(*reading.log.counts(number), reading.log.answers(number))
                 if reading.has_ended(number):
                     deadline = min(deadline, time.monotonic() + TAIL_S)
                 if time.monotonic() > deadline:
@@ -213,13 +214,11 @@ class _Reading:
                 self.log.decided(self._codec.decode(record.value, Decision))
             elif record.topic.endswith(LEARNING_EXAMPLES.name):
                 self.log.learned(self._codec.decode(record.value, LearningExample))
+            elif record.topic.endswith(REWARDS.name):
+                self.log.answered(self._codec.decode(record.value, Reward))
             else:
                 report = self._codec.decode(record.value, WaveReport)
                 self._reports[report.wave] = report
-
-    def report(self, wave: int) -> WaveReport | None:
-        """The newest report of a wave."""
-        return self._reports.get(wave)
 
     def has_ended(self, wave: int) -> bool:
         """Whether a wave's report says that it has ended."""

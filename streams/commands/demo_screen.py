@@ -2,19 +2,42 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, Group
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from schemas.learning import WaveReport
 from streams.simulation.wave_figures import Mean, WaveFigures
 
 __all__ = ["Screen", "waves_table"]
+
+
+Column = tuple[str, Callable[[WaveFigures], str]]
+
+REALISED: Sequence[Column] = (
+    ("wave", lambda wave: str(wave.wave)),
+    ("sends", lambda wave: f"{wave.sends:,}"),
+    ("clicks", lambda wave: f"{wave.feedback.get('click', 0):,}"),
+    ("purchases", lambda wave: f"{wave.feedback.get('purchase', 0):,}"),
+    ("policy\nrealised", lambda wave: _mean(wave.policy_realised)),
+    ("baseline\nrealised", lambda wave: _mean(wave.baseline_realised)),
+)
+EXPECTED: Sequence[Column] = (
+    ("policy\nexpected", lambda wave: f"[bold]{wave.policy:.4f}[/]"),
+    ("uniform", lambda wave: f"{wave.uniform:.4f}"),
+    ("best\nsingle", lambda wave: f"{wave.best_single:.4f}"),
+    ("oracle", lambda wave: f"{wave.oracle:.4f}"),
+    ("of\noracle", lambda wave: f"{100 * wave.of_oracle:.1f} %"),
+)
+WIDE = 118  # what all columns need
+CAPTION = (
+    "realised: what the sends earned, with 95 % intervals; expected: the truth under the logged "
+    "probabilities, of the same people\n"
+)
 
 
 class Screen:
@@ -84,54 +107,37 @@ class WaveLine:
         self._update = update
         self.result = ""
 
-    def progress(self, decided: int, closed: int, report: WaveReport | None) -> None:
+    def progress(self, decided: int, closed: int, answers: Mapping[str, int]) -> None:
         """Show how far it has come."""
-        status = "starting" if report is None else report.status
-        clicks = 0 if report is None else sum(t.feedback.get("click", 0) for t in report.tallies)
         self._update(
-            decided + closed, f"{status}: {decided:,} decided, {closed:,} closed, {clicks:,} clicks"
+            decided + closed,
+            f"{decided:,} decided, {answers.get('click', 0):,} clicks, "
+            f"{answers.get('purchase', 0):,} purchases, {closed:,} closed",
         )
 
     def end(self, figures: WaveFigures) -> None:
         """Keep what came of it."""
         self.result = (
             f"{figures.sends:,} sends, {figures.feedback.get('click', 0):,} clicks, "
-            f"{figures.feedback.get('purchase', 0):,} purchases; "
-            f"the policy earns {100 * figures.of_oracle:.0f} % of the oracle"
+            f"{figures.feedback.get('purchase', 0):,} purchases, "
+            f"{100 * figures.of_oracle:.0f} % of the oracle"
         )
 
 
-def waves_table(waves: Sequence[WaveFigures]) -> Table:
-    """Lay the waves' figures out."""
-    table = Table(
-        title="Reward per send, by wave",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        caption=(
-            "realised: what the sends earned, with 95 % intervals; expected: the truth under the "
-            "logged probabilities, of the same people"
-        ),
-        caption_justify="left",
-    )
-    for name in (
-        *("wave", "sends", "clicks", "purchases", "policy\nrealised", "baseline\nrealised"),
-        *("policy\nexpected", "uniform", "best\nsingle", "oracle", "of\noracle"),
-    ):
+def waves_table(waves: Sequence[WaveFigures], width: int) -> Group:
+    """Lay the waves' figures out, in one table or, where that is too wide, in two."""
+    half = len(REALISED)
+    columns = [*REALISED, *EXPECTED]
+    parts = [columns] if width >= WIDE else [columns[:half], [columns[0], *columns[half:]]]
+    return Group("Reward per send, by wave", *(_table(part, waves) for part in parts), CAPTION)
+
+
+def _table(columns: Sequence[Column], waves: Sequence[WaveFigures]) -> Table:
+    table = Table(box=SIMPLE_HEAD)
+    for name, _ in columns:
         table.add_column(name, justify="right", no_wrap=True)
     for wave in waves:
-        table.add_row(
-            str(wave.wave),
-            f"{wave.sends:,}",
-            f"{wave.feedback.get('click', 0):,}",
-            f"{wave.feedback.get('purchase', 0):,}",
-            _mean(wave.policy_realised),
-            _mean(wave.baseline_realised),
-            f"[bold]{wave.policy:.4f}[/]",
-            f"{wave.uniform:.4f}",
-            f"{wave.best_single:.4f}",
-            f"{wave.oracle:.4f}",
-            f"{100 * wave.of_oracle:.1f} %",
-        )
+        table.add_row(*(cell(wave) for _, cell in columns))
     return table
 
 

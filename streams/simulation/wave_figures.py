@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from schemas.ids import BASELINE, NO_SEND, POLICY
 from schemas.learning import LearningExample
-from schemas.records import Decision
+from schemas.records import Decision, Reward
 from streams.core.evaluation.intervals import student_t
 from streams.simulation.truth import REWARD_WEIGHTS
 from streams.simulation.world import Company
@@ -112,6 +112,7 @@ class CampaignLog:
         self._examples: dict[str, LearningExample] = {}
         self._closed: Counter[int] = Counter()
         self._decided: Counter[int] = Counter()
+        self._answers: dict[int, dict[str, str]] = {}
         self.repeated = 0
 
     def decided(self, decision: Decision) -> None:
@@ -128,6 +129,16 @@ class CampaignLog:
             self.repeated += example.decision_id in self._examples
             self._closed[example.wave] += 1
         self._examples[example.decision_id] = example
+
+    def answered(self, reward: Reward) -> None:
+        """Take feedback on its way to its decision, for those who watch."""
+        decision = self._decisions.get(reward.decision_id or "")
+        if decision is not None and reward.reward_id is not None:
+            self._answers.setdefault(decision.wave, {})[reward.reward_id] = reward.kind
+
+    def answers(self, wave: int) -> Counter[str]:
+        """Count what came back to a wave (from 0) so far, by kind."""
+        return Counter(self._answers.get(wave, {}).values())
 
     def counts(self, wave: int) -> tuple[int, int]:
         """How many decisions, and how many closed outcomes, were read of a wave (from 0)."""

@@ -11,7 +11,7 @@ from rich.console import Console
 from schemas.hashing import decision_id
 from schemas.ids import NO_SEND
 from schemas.learning import LearningExample
-from schemas.records import Decision
+from schemas.records import Decision, Reward
 from streams.commands.demo_screen import waves_table
 from streams.simulation.charts import draw_charts
 from streams.simulation.figures import Figure, write_figures
@@ -156,6 +156,22 @@ def test_what_was_committed_twice_is_counted(company):
     assert write_log(company, repeat=2).repeated == 3_000
 
 
+def test_feedback_on_its_way_is_counted_once_for_the_wave_that_it_answers(company):
+    log = write_log(company, wave=2)
+    user_id = str(company.people.ids[0])
+    click = Reward(
+        user_id=user_id,
+        kind="click",
+        occurred_at_ms=NOW_MS,
+        reward_id="one",
+        decision_id=decision_id("spring", 2, user_id),
+    )
+    for reward in (click, click, dataclasses.replace(click, reward_id="two", decision_id="none")):
+        log.answered(reward)
+    assert log.answers(2) == {"click": 1}
+    assert log.answers(0) == {}
+
+
 def test_propensity_that_was_not_logged_is_counted(company):
     log = write_log(company)
     user_id = str(company.people.ids[0])
@@ -212,16 +228,18 @@ def test_number_that_is_none_is_null(tmp_path):
     assert json.loads((tmp_path / "result.json").read_text())[0]["value"] is None
 
 
-def test_table_has_a_row_for_each_wave(uniform_wave):
+@pytest.mark.parametrize(("width", "tables"), [(120, 1), (80, 2)])
+def test_table_has_a_row_for_each_wave_and_fits(uniform_wave, width, tables):
     none = Mean(value=math.nan, low=math.nan, high=math.nan, n=0)
     second = dataclasses.replace(uniform_wave, wave=2, baseline_realised=none)
-    console = Console(width=120, record=True, file=io.StringIO())
-    console.print(waves_table([uniform_wave, second]))
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(waves_table([uniform_wave, second], width))
     text = console.export_text()
     rows = [line.split() for line in text.splitlines() if re.match(r"\s+\d+ ", line)]
-    assert [row[0] for row in rows] == ["1", "2"]
-    assert f"{uniform_wave.oracle:.4f}" in rows[0]
+    assert [row[0] for row in rows] == ["1", "2"] * tables
+    assert f"{uniform_wave.oracle:.4f}" in rows[-1]
     assert "none sent" in text
+    assert "…" not in text
 
 
 @pytest.mark.parametrize("waves", [1, 3])
