@@ -113,7 +113,7 @@ class Course:
         self.snapshots += [
             CODEC.decode(out.value, PolicySnapshot)
             for out in tx.outputs
-            if out.topic is POLICY_SNAPSHOTS
+            if out.topic is POLICY_SNAPSHOTS and out.value is not None  # a wave that ended
         ]
 
 
