@@ -1,13 +1,11 @@
 """The policy: a River contextual bandit that also decides for chunks and says with what odds."""
 
 import abc
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from river.bandit.base import ContextualPolicy
 
 from schemas.errors import PolicyError
 from streams.core.policies.data import (
@@ -17,9 +15,11 @@ from streams.core.policies.data import (
     FloatArray,
     IntArray,
     checked_contexts,
+    checked_handicap,
 )
 from streams.core.policies.draws import draw, floored
-from streams.core.policies.parameters import Parameter, ParameterValue, checked, nearest
+from streams.core.policies.one_at_a_time import OneAtATime
+from streams.core.policies.parameters import Parameter, ParameterValue, checked
 
 __all__ = [
     "ActionSet",
@@ -33,12 +33,16 @@ __all__ = [
 ]
 
 
-class Policy(ContextualPolicy, abc.ABC):  # type: ignore[misc,unused-ignore]
+class Policy(OneAtATime, abc.ABC):
     """A stochastic map from context to actions.
 
     A worker calls :meth:`action_dist`, :func:`draw` and :meth:`learn_many` on chunks. River's
     ``pull`` and ``update`` serve one context at a time, as a dictionary; they need to be told the
     actions, the order of the context's columns, and a seed.
+
+    Actions come and go without a word to the policy: the :class:`ActionSet` that it is given may
+    have grown or shrunk since the last. One that is paused is not eligible; what was learned of
+    it stays.
 
     Parameters
     ----------
@@ -48,10 +52,10 @@ class Policy(ContextualPolicy, abc.ABC):  # type: ignore[misc,unused-ignore]
         Features of an action.
     actions
         The actions and their features; may be left out where ``d_action`` is 0.
-    columns
-        The keys of a context in the order of its vector; one that it lacks is 0, as in River.
-    seed
-        Of the random stream of ``pull``.
+    columns, seed
+        Of ``pull`` and ``update``: see :class:`OneAtATime`.
+    settings
+        Values of :attr:`PARAMETERS`; those left out have their defaults. Each is an attribute.
 
     Attributes
     ----------
@@ -64,8 +68,9 @@ class Policy(ContextualPolicy, abc.ABC):  # type: ignore[misc,unused-ignore]
         If a dimension or a parameter is out of bounds.
     """
 
-    name: ClassVar[str]
     PARAMETERS: ClassVar[tuple[Parameter, ...]] = ()
+    # whether it compares scores in units of reward, which a handicap can be taken from
+    HAS_SCORES: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -75,18 +80,13 @@ class Policy(ContextualPolicy, abc.ABC):  # type: ignore[misc,unused-ignore]
         actions: ActionSet | None = None,
         columns: Sequence[str] = (),
         seed: int = 0,
+        **settings: ParameterValue,
     ) -> None:
-        super().__init__()
-        for field, value in (("d_user", d_user), ("d_action", d_action)):
-            if not value >= 0:
-                raise PolicyError(f"{field} must be at least 0, got {value}: count the features")
-        self.d_user = d_user
-        self.d_action = d_action
-        self.actions = actions
-        self.columns = tuple(columns)
-        self.seed = seed
+        super().__init__(d_user, d_action, actions=actions, columns=columns, seed=seed)
         self.n_learned = 0
-        self._rng = np.random.default_rng(seed)
+        for name, value in checked(self.name, self.PARAMETERS, settings).items():
+            setattr(self, name, value)
+        self._prepare()
 
     def parameters(self) -> dict[str, ParameterValue]:
         """Give every parameter with the value that it has.
@@ -99,6 +99,16 @@ class Policy(ContextualPolicy, abc.ABC):  # type: ignore[misc,unused-ignore]
         given = {parameter.name: getattr(self, parameter.name) for parameter in self.PARAMETERS}
         return checked(self.name, self.PARAMETERS, given)
 
+    @property
+    def chunks_matter(self) -> bool:
+        """Whether the same examples in other chunks leave another state."""
+        return False
+
+    @property
+    def settings(self) -> dict[str, ParameterValue]:
+        """The parameters under the name that River's ``clone`` looks for."""
+        return self.parameters()
+
     # ---- chunks
 
     def action_dist(
@@ -107,6 +117,8 @@ class Policy(ContextualPolicy, abc.ABC):  # type: ignore[misc,unused-ignore]
         actions: ActionSet,
         eligible: NDArray[Any],
         rng: np.random.Generator,
+        *,
+        handicap: NDArray[Any] | None = None,
     ) -> FloatArray:
         """Give the probabilities that actions are to be drawn from, and logged as propensities.
 
@@ -120,6 +132,9 @@ class Policy(ContextualPolicy, abc.ABC):  # type: ignore[misc,unused-ignore]
             Which actions each user may get, (n, n_actions).
         rng
             The chunk's random stream, for policies that estimate by simulation.
+        handicap
+            What is taken off each action's score before the choice, in units of reward,
+            (n, n_actions); see :mod:`streams.core.policies.fatigue`.
 
         Returns
         -------
@@ -130,7 +145,8 @@ class Policy(ContextualPolicy, abc.ABC):  # type: ignore[misc,unused-ignore]
         Raises
         ------
         PolicyError
-            If a shape is wrong or a feature is not finite.
+            If a shape is wrong, a feature is not finite, or the policy has no scores to take a
+            handicap from.
         """
         x = checked_contexts(contexts, self.d_user)
         if actions.d_action != self.d_action:
@@ -144,12 +160,20 @@ class Policy(ContextualPolicy, abc.ABC):  # type: ignore[misc,unused-ignore]
                 f"eligible must be bool of shape {(len(x), len(actions))}, "
                 f"got {may.dtype} of shape {may.shape}: one row a user, one column an action"
             )
+        if handicap is not None and not self.HAS_SCORES:
+            raise PolicyError(
+                f"policy {self.name!r} has no scores to take a handicap from: "
+                "leave fatigue out, or choose a policy with a reward model"
+            )
+        less = None if handicap is None else checked_handicap(handicap, may.shape)
         if not len(x):
             return np.zeros((0, len(actions)))
-        return self._dist(x, actions, may, rng)
+        return self._dist(x, actions, may, rng, less)
 
     def learn_many(self, examples: Examples) -> None:
         """Learn a chunk; the same as learning its examples one by one.
+
+        A policy for which that does not hold says so (:attr:`chunks_matter`).
 
         Raises
         ------
@@ -157,7 +181,43 @@ class Policy(ContextualPolicy, abc.ABC):  # type: ignore[misc,unused-ignore]
             If the examples' dimensions are not the policy's.
         """
         self._check(examples)
-        self._learn(examples)
+        if len(examples):
+            self._learn(examples)
+
+    def warm_start(self, source: "Policy", discount: float) -> None:
+        """Take over what another campaign's policy has learned, as if it were seen here.
+
+        Parameters
+        ----------
+        source
+            A policy of the same kind, over the same columns of contexts and action features in
+            the same order. That they mean the same is for the caller to know.
+        discount
+            What one of its examples counts for, in [0, 1].
+
+        Raises
+        ------
+        PolicyError
+            If the discount is no share, or the source's model is another.
+        """
+        if not 0.0 <= discount <= 1.0:
+            raise PolicyError(
+                f"discount must lie in [0, 1], got {discount}: "
+                "say what an example of the other campaign counts for"
+            )
+        theirs = (source.d_user, source.d_action, source.columns or self.columns)
+        if theirs != (self.d_user, self.d_action, self.columns or theirs[2]):
+            raise PolicyError(
+                f"a warm start needs the same columns, got {source.d_user} user and "
+                f"{source.d_action} action features {source.columns} for {self.d_user} and "
+                f"{self.d_action} {self.columns}: start from a campaign with the same context"
+            )
+        self._warm_start(source, discount)
+
+    def retire(self, actions: Collection[str]) -> None:
+        """Drop what is kept for actions alone that will not come back; shared weights stay."""
+
+    # ---- state
 
     def state(self) -> dict[str, object]:
         """Give all that is needed to continue elsewhere: what it is, and what it has learned."""
@@ -188,69 +248,11 @@ class Policy(ContextualPolicy, abc.ABC):  # type: ignore[misc,unused-ignore]
             policy = cls(state["d_user"], state["d_action"], **state["parameters"])
             policy.n_learned = _whole(state["n_learned"])
             policy._restore(state["learned"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise PolicyError(
                 f"a state of policy {cls.name!r} lacks or garbles {error}: take another snapshot"
             ) from error
         return policy
-
-    # ---- one at a time, River's way
-
-    def update(
-        self,
-        arm_id: str | int,
-        context: Mapping[str, float] | None,
-        reward: float,
-        *,
-        previous: float = math.nan,
-        at_ms: int = 0,
-    ) -> None:
-        """Learn one example, River's way; the words are those of :class:`Examples`."""
-        actions = self._actions([arm_id])
-        self.learn_many(
-            Examples(
-                contexts=self._vector(context),
-                actions=(str(arm_id),),
-                action_features=actions.features[[actions.ids.index(str(arm_id))]],
-                rewards=np.array([reward]),
-                previous=np.array([previous]),
-                at_ms=np.array([at_ms], dtype=np.int64),
-            )
-        )
-        if math.isnan(previous):  # River's ranking and burn-in count decisions, not corrections
-            super().update(arm_id, context, reward)
-
-    def _pull(self, arm_ids: Sequence[str | int], context: Mapping[str, float] | None) -> str | int:
-        actions = self._actions(arm_ids)
-        by_id = {str(arm_id): arm_id for arm_id in arm_ids}
-        eligible = np.array([[name in by_id for name in actions.ids]])
-        dist = self.action_dist(self._vector(context), actions, eligible, self._rng)
-        return by_id[actions.ids[int(draw(dist, self._rng)[0])]]
-
-    def _actions(self, arm_ids: Sequence[str | int]) -> ActionSet:
-        ids = tuple(str(arm_id) for arm_id in arm_ids)
-        if self.actions is None:
-            if self.d_action:
-                raise PolicyError(
-                    f"policy {self.name!r} needs the {self.d_action} features of {ids}: "
-                    "make it with actions=ActionSet(...)"
-                )
-            return ActionSet(ids=ids, features=np.zeros((len(ids), 0)))
-        for name in ids:
-            if name not in self.actions.ids:
-                raise PolicyError(
-                    f"action {name!r} is none of the policy's: {nearest(name, self.actions.ids)}"
-                )
-        return self.actions
-
-    def _vector(self, context: Mapping[str, float] | None) -> FloatArray:
-        if len(self.columns) != self.d_user:
-            raise PolicyError(
-                f"columns must name {self.d_user} features, got {self.columns}: "
-                "make the policy with columns=(...) to give it contexts by name"
-            )
-        values = context or {}
-        return np.array([[float(values.get(name, 0.0)) for name in self.columns]])  # (1, d_user)
 
     # ---- what a policy defines
 
@@ -261,12 +263,21 @@ class Policy(ContextualPolicy, abc.ABC):  # type: ignore[misc,unused-ignore]
         actions: ActionSet,
         eligible: BoolArray,
         rng: np.random.Generator,
+        handicap: FloatArray | None = None,
     ) -> FloatArray:
         """Give :meth:`action_dist` for inputs that were checked; there is at least one row."""
+
+    def _prepare(self) -> None:
+        """Set up what depends on the parameters, which are attributes by now."""
 
     def _learn(self, examples: Examples) -> None:
         """Learn examples that were checked; a policy without a model only counts them."""
         self.n_learned += int(examples.is_new.sum())
+
+    def _warm_start(self, source: "Policy", discount: float) -> None:  # noqa: ARG002 no model here
+        raise PolicyError(
+            f"policy {self.name!r} cannot be warm-started: it has no model that adds up"
+        )
 
     def _learned(self) -> dict[str, object]:
         """Give what was learned, in numbers, words and arrays."""

@@ -16,6 +16,7 @@ __all__ = [
     "FloatArray",
     "IntArray",
     "checked_contexts",
+    "checked_handicap",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -52,6 +53,17 @@ def checked_contexts(contexts: NDArray[Any], d_user: int) -> FloatArray:
         If the shape is another, or a value is not finite or beyond :data:`LARGEST`.
     """
     return _checked("contexts", np.asarray(contexts), (None, d_user))
+
+
+def checked_handicap(handicap: NDArray[Any], shape: tuple[int, ...]) -> FloatArray:
+    """Give a handicap as float64 of shape (n, n_actions).
+
+    Raises
+    ------
+    PolicyError
+        If the shape is another, or a value is not finite or beyond :data:`LARGEST`.
+    """
+    return _checked("handicap", np.asarray(handicap), shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,3 +166,15 @@ class Examples:
     def is_new(self) -> BoolArray:
         """Which examples are new rather than corrections, (n,)."""
         return np.isnan(self.previous)
+
+    def taking(self, rows: NDArray[Any]) -> "Examples":
+        """Give some of the examples, by index or mask, in that order."""
+        index = np.arange(len(self))[rows]
+        return Examples(
+            contexts=self.contexts[index],
+            actions=tuple(self.actions[row] for row in index),
+            action_features=self.action_features[index],
+            rewards=self.rewards[index],
+            previous=self.previous[index],
+            at_ms=self.at_ms[index],
+        )

@@ -1,6 +1,5 @@
 """A fixed rule: today's traditional method, one action for everyone who may get it."""
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -47,25 +46,13 @@ class Fixed(Policy):
         Parameter(name="order", kind="list", default=[], doc="action ids, the most wanted first"),
     )
 
-    def __init__(
-        self,
-        d_user: int,
-        d_action: int,
-        *,
-        action: str = "",
-        order: Sequence[str] = (),
-        actions: ActionSet | None = None,
-        columns: Sequence[str] = (),
-        seed: int = 0,
-    ) -> None:
-        super().__init__(d_user, d_action, actions=actions, columns=columns, seed=seed)
-        self.action = action
-        self.order = list(order)
-        self.parameters()
-        self._wanted = self.order or [action]
-        if bool(action) == bool(order):
+    action: str
+    order: list[str]
+
+    def _prepare(self) -> None:
+        if bool(self.action) == bool(self.order):
             raise PolicyError(
-                f"policy 'fixed' takes either action or order, got action={action!r} and "
+                f"policy 'fixed' takes either action or order, got action={self.action!r} and "
                 f"order={self.order!r}: give the one action, or the order to try them in"
             )
 
@@ -75,10 +62,11 @@ class Fixed(Policy):
         actions: ActionSet,
         eligible: BoolArray,
         rng: np.random.Generator,  # noqa: ARG002
+        handicap: FloatArray | None = None,  # noqa: ARG002
     ) -> FloatArray:
         dist = uniform_dist(eligible)
         open_rows = np.ones(len(eligible), dtype=np.bool_)
-        for name in self._wanted:
+        for name in self.order or [self.action]:
             if name not in actions.ids:
                 raise PolicyError(
                     f"policy 'fixed' wants action {name!r}, which the campaign has not: "

@@ -1,7 +1,7 @@
 """What a linear model keeps of its examples: sums that can be made in parts and added."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -99,6 +99,26 @@ class Statistics:
             n=self.n + other.n,
             at_ms=at_ms,
         )
+
+    def discounted(self, share: float) -> Self:
+        """Give the sums in which every example counts for a share of itself; ``n`` becomes 0."""
+        return replace(
+            self,
+            gram=share * self.gram,
+            moment=share * self.moment,
+            power=share * self.power,
+            weight=share * self.weight,
+            n=0,
+        )
+
+    def rescaled(self, factor: float) -> Self:
+        """Give the sums as if every reward had been multiplied by a factor."""
+        return replace(self, moment=factor * self.moment, power=factor**2 * self.power)
+
+    def aged(self, at_ms: int | None, half_life_ms: float) -> Self:
+        """Give the sums as they stand at ``at_ms``, should that be later than what they hold."""
+        empty = replace(type(self).empty(len(self.moment)), at_ms=at_ms)
+        return self.plus(empty, half_life_ms)
 
     def state(self) -> dict[str, object]:
         """Give the sums as numbers and arrays; of the symmetric one the lower triangle."""

@@ -27,6 +27,8 @@ class Parameter:
         The value where a campaign gives none.
     low, high
         Inclusive bounds of a number; ignored for the other kinds.
+    choices
+        The words that a ``str`` can be; empty where any will do.
     doc
         One line for the person who sets it.
     """
@@ -36,6 +38,7 @@ class Parameter:
     default: ParameterValue
     low: float = -math.inf
     high: float = math.inf
+    choices: tuple[str, ...] = ()
     doc: str
 
     def check(self, policy: str, value: object) -> ParameterValue:
@@ -51,6 +54,10 @@ class Parameter:
             case "bool", bool():
                 return value
             case "str", str():
+                if self.choices and value not in self.choices:
+                    raise PolicyError(
+                        f"{field} cannot be {value!r}: {nearest(value, self.choices)}"
+                    )
                 return value
             case "list", list() | tuple() if all(isinstance(item, str) for item in value):
                 return list(value)
@@ -60,7 +67,7 @@ class Parameter:
                 return self._within(field, value)
             case "float", (float() | int()):
                 return float(self._within(field, value))
-        wanted = "a list of action ids" if self.kind == "list" else f"of type {self.kind}"
+        wanted = "a list of words" if self.kind == "list" else f"of type {self.kind}"
         raise PolicyError(
             f"{field} must be {wanted}, got {value!r}: "
             f"give one such as {self.default!r} ({self.doc})"

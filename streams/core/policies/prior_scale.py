@@ -80,7 +80,7 @@ def fit_scales(statistics: Statistics, scaled: ScaledPrior) -> Posterior:
     """
     chosen = [1.0] * len(scaled.groups)
     best = Posterior.of(statistics, scaled.prior(chosen))
-    if not statistics.n:
+    if not statistics.weight:
         return best
     best_score = best.log_evidence
     for _ in range(SWEEPS):

@@ -1,18 +1,41 @@
 """Policies by name, as a campaign's definition asks for them."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from schemas.errors import PolicyError
 from streams.core.policies.base import Policy
+from streams.core.policies.disjoint_policies import DisjointLinearThompson, DisjointLinearUcb
+from streams.core.policies.epsilon_greedy import EpsilonGreedy
 from streams.core.policies.fixed import Fixed
 from streams.core.policies.linear_thompson import LinearThompson
+from streams.core.policies.linear_ucb import LinearUcb
+from streams.core.policies.logistic_thompson import LogisticThompson
 from streams.core.policies.parameters import ParameterValue, checked, nearest
+from streams.core.policies.river_bandit import RiverBandit
+from streams.core.policies.river_regressor import RiverRegressor
+from streams.core.policies.softmax import Softmax
+from streams.core.policies.squarecb import SquareCB
 from streams.core.policies.uniform import Uniform
 
 __all__ = ["POLICIES", "create", "policy_class", "validate"]
 
 POLICIES: Mapping[str, type[Policy]] = {
-    policy.name: policy for policy in (LinearThompson, Uniform, Fixed)
+    policy.name: policy
+    for policy in (
+        LinearThompson,
+        LinearUcb,
+        DisjointLinearThompson,
+        DisjointLinearUcb,
+        LogisticThompson,
+        EpsilonGreedy,
+        Softmax,
+        SquareCB,
+        RiverRegressor,
+        RiverBandit,
+        Uniform,
+        Fixed,
+    )
 }
 
 
@@ -49,8 +72,9 @@ def create(name: str, params: Mapping[str, ParameterValue], d_user: int, d_actio
     >>> create("uniform", {}, d_user=3, d_action=2).name
     'uniform'
     """
-    values: dict[str, object] = dict(checked(name, policy_class(name).PARAMETERS, params))
-    return policy_class(name)(d_user, d_action, **values)  # type: ignore[arg-type]
+    policy = policy_class(name)
+    values: dict[str, Any] = dict(checked(name, policy.PARAMETERS, params))
+    return policy(d_user, d_action, **values)
 
 
 def validate(name: str, params: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:

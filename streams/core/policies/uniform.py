@@ -31,5 +31,6 @@ class Uniform(Policy):
         actions: ActionSet,  # noqa: ARG002
         eligible: BoolArray,
         rng: np.random.Generator,  # noqa: ARG002
+        handicap: FloatArray | None = None,  # noqa: ARG002
     ) -> FloatArray:
         return uniform_dist(eligible)

@@ -65,11 +65,51 @@ def examples(actions) -> Callable[..., Examples]:
     return make
 
 
-@pytest.fixture(params=sorted(POLICIES))
+# every registered policy with its defaults, and those that differ much by a parameter
+CASES = {name: (name, SETTINGS.get(name, {})) for name in sorted(POLICIES)} | {
+    "linear-thompson/forgetting": ("linear-thompson", {"half_life_days": 2.0}),
+    "disjoint-linear-thompson/forgetting": ("disjoint-linear-thompson", {"half_life_days": 2.0}),
+    "logistic-thompson/forgetting": ("logistic-thompson", {"half_life_days": 2.0}),
+    "epsilon-greedy/disjoint": ("epsilon-greedy", {"model": "disjoint-linear"}),
+    "softmax/disjoint": ("softmax", {"model": "disjoint-linear", "temperature": 0.1}),
+    "squarecb/logistic": ("squarecb", {"model": "logistic"}),
+    "river-regressor/tree": (
+        "river-regressor",
+        {"regressor": "tree.HoeffdingTreeRegressor", "view": "both", "explore": "softmax"},
+    ),
+    "river-regressor/bayes": (
+        "river-regressor",
+        {
+            "regressor": "river.linear_model.BayesianLinearRegression",
+            "view": "crossed",
+            "explore": "squarecb",
+        },
+    ),
+    "river-regressor/neighbours": (
+        "river-regressor",
+        {"regressor": "neighbors.KNNRegressor", "options": ["n_neighbors=3"]},
+    ),
+    "river-regressor/passive": ("river-regressor", {"regressor": "linear_model.PARegressor"}),
+    "river-regressor/bagging": (
+        "river-regressor",
+        {
+            "regressor": "ensemble.BaggingRegressor",
+            "options": ["model=linear_model.LinearRegression", "n_models=3"],
+        },
+    ),
+    "river-bandit/epsilon": ("river-bandit", {"bandit": "EpsilonGreedy", "reward": "mean"}),
+    "river-bandit/ucb": ("river-bandit", {"bandit": "UCB", "reward": "mean", "delta": 0.1}),
+    "river-bandit/bayes": ("river-bandit", {"bandit": "BayesUCB"}),
+    "river-bandit/exp3": ("river-bandit", {"bandit": "Exp3", "burn_in": 2}),
+    "river-bandit/gaussian": ("river-bandit", {"reward": "gaussian"}),
+}
+
+
+@pytest.fixture(params=CASES)
 def fresh(request) -> Callable[[], Policy]:
-    """Make one of the registered policies, as often as a test needs it."""
-    name = request.param
-    return lambda: create(name, SETTINGS.get(name, {}), D_USER, D_ACTION)
+    """Make one of the policies, as often as a test needs it."""
+    name, params = CASES[request.param]
+    return lambda: create(name, params, D_USER, D_ACTION)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def test_given_parameters_reach_the_policy():
     ("name", "params", "says"),
     [
         ("linear-tompson", {}, "no policy 'linear-tompson': did you mean 'linear-thompson'"),
-        ("zzz", {}, "give one of fixed, linear-thompson, uniform"),
+        ("zzz", {}, "give one of disjoint-linear-thompson, .*, uniform"),
         ("linear-thompson", {"flor": 0.1}, "no parameter 'flor': did you mean 'floor'"),
         ("uniform", {"flor": 0.1}, "no parameter 'flor': there are none"),
         ("linear-thompson", {"floor": 1.5}, r"'floor' must lie in \[0, 1\], got 1.5"),
@@ -39,7 +39,7 @@ def test_given_parameters_reach_the_policy():
         ("linear-thompson", {"draws": 512.5}, "'draws' must be of type int, got 512.5"),
         ("linear-thompson", {"draws": 8}, r"'draws' must lie in \[16, 16384\], got 8"),
         ("linear-thompson", {"adapt": 1}, "'adapt' must be of type bool, got 1"),
-        ("fixed", {"order": "a"}, "'order' must be a list of action ids, got 'a'"),
+        ("fixed", {"order": "a"}, "'order' must be a list of words, got 'a'"),
         ("fixed", {}, "either action or order"),
     ],
 )

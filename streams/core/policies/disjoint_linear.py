@@ -1,0 +1,176 @@
+"""A linear model for each action, over the user's features alone."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from schemas.errors import PolicyError
+from schemas.hashing import id_hash
+from streams.core.policies.beliefs import Beliefs
+from streams.core.policies.best_shares import shares_of_plans
+from streams.core.policies.data import ActionSet, BoolArray, Examples, FloatArray
+from streams.core.policies.linear_statistics import Statistics, statistics_of
+from streams.core.policies.posterior import Posterior, Prior
+from streams.core.policies.reward_model import BayesianModel, shared_dimension
+from streams.core.policies.shared_linear import NOISE_WEIGHT, with_constant
+
+__all__ = ["LARGEST_DISJOINT", "DisjointLinear"]
+
+LARGEST_DISJOINT = 8192  # weights in all: 250 actions over 32 features, 16 over 511
+
+
+class DisjointLinear(BayesianModel):
+    """The reward of action a is ``w_a' (1, x)`` plus noise; actions teach each other nothing.
+
+    A new action starts from the prior, whatever its features; one that is paused keeps what was
+    learned. Each has the posterior of :class:`~streams.core.policies.posterior.Posterior`, its
+    noise included.
+
+    Parameters
+    ----------
+    d_user
+        Features of a context.
+    beliefs
+        Before any example: ``main_precision`` is for an action's level, ``interaction_precision``
+        for its effects of the user's features; ``adapt`` has no meaning here.
+
+    References
+    ----------
+    .. [1] Li, Chu, Langford & Schapire 2010, A Contextual-Bandit Approach to Personalized News
+       Article Recommendation, Alg. 1.
+    """
+
+    def __init__(self, d_user: int, beliefs: Beliefs) -> None:
+        self.d = shared_dimension(d_user, 0)
+        self._beliefs = beliefs
+        self.sums: dict[str, Statistics] = {}
+        self.at_ms: int | None = None  # the newest decision of all, so that the idle ones age too
+        self._posteriors: dict[str, Posterior] = {}
+
+    def learn(self, examples: Examples) -> None:
+        """Learn examples, corrections exactly.
+
+        Raises
+        ------
+        PolicyError
+            If actions times features are more than :data:`LARGEST_DISJOINT`.
+        """
+        taken = np.array(examples.actions)
+        names = sorted(set(examples.actions))
+        self._bound(len(self.sums.keys() | set(names)))
+        for name in names:
+            mine = examples.taking(taken == name)
+            alone = Examples(
+                contexts=mine.contexts,
+                actions=mine.actions,
+                action_features=np.zeros((len(mine), 0)),
+                rewards=mine.rewards,
+                previous=mine.previous,
+                at_ms=mine.at_ms,
+            )
+            self._fold(name, statistics_of(alone, self._beliefs.half_life_ms))
+
+    def posterior(self, action: str) -> Posterior:
+        """What is believed of an action now; worked out when it is asked for, then kept."""
+        if action not in self._posteriors:
+            sums = self.sums.get(action, Statistics.empty(self.d))
+            aged = sums.aged(self.at_ms, self._beliefs.half_life_ms)
+            self._posteriors[action] = Posterior.of(aged, self._prior())
+        return self._posteriors[action]
+
+    def expected(self, contexts: FloatArray, actions: ActionSet) -> FloatArray:
+        """Give ``m_a' (1, x)``, (n, n_actions)."""
+        means = np.stack([self.posterior(name).mean for name in actions.ids])  # (n_actions, d)
+        expected: FloatArray = with_constant(contexts) @ means.T
+        return expected
+
+    def spread(self, contexts: FloatArray, actions: ActionSet) -> FloatArray:
+        """Give ``sqrt(s_a² (1, x)' L_a^-1 (1, x))``, (n, n_actions)."""
+        users, one = with_constant(contexts), np.ones((1, 1))
+        columns = []
+        for name in actions.ids:
+            posterior = self.posterior(name)
+            columns.append(posterior.noise_variance * posterior.variances(users, one)[:, 0])
+        spread: FloatArray = np.sqrt(np.stack(columns, axis=1))
+        return spread
+
+    def shares(
+        self,
+        contexts: FloatArray,
+        actions: ActionSet,
+        eligible: BoolArray,
+        rng: np.random.Generator,
+        *,
+        draws: int,
+        widen: float,
+        handicap: FloatArray | None,
+    ) -> FloatArray:
+        """Estimate how often each action is the best; every action has its own random stream."""
+        self._bound(len(actions))
+        chunk = int(rng.integers(1 << 62))
+        plan = np.stack(
+            [
+                self.posterior(name).draws(
+                    draws, np.random.default_rng((chunk, id_hash(name))), widen
+                )
+                for name in actions.ids
+            ]
+        ).transpose(0, 2, 1)  # (n_actions, 1 + d_user, draws)
+        return shares_of_plans(contexts, eligible, [plan - plan.mean(axis=0)], handicap)
+
+    def rescale(self, factor: float) -> None:
+        """Go on as if every reward so far had been multiplied by a factor."""
+        self.sums = {name: sums.rescaled(factor) for name, sums in self.sums.items()}
+        self._posteriors = {}
+
+    def retire(self, actions: Collection[str]) -> None:
+        """Forget these actions; should one come back, it starts from the prior."""
+        for name in actions:
+            self.sums.pop(name, None)
+            self._posteriors.pop(name, None)
+
+    def learned(self) -> dict[str, object]:
+        """Give the sums of each action."""
+        sums = {name: self.sums[name].state() for name in sorted(self.sums)}
+        return {"at_ms": self.at_ms, "actions": sums}
+
+    def restore(self, learned: Mapping[str, Any]) -> None:
+        """Take up the sums of each action."""
+        self.at_ms = None if learned["at_ms"] is None else int(learned["at_ms"])
+        self._bound(len(learned["actions"]))
+        self.sums = {
+            name: Statistics.from_state(sums, self.d) for name, sums in learned["actions"].items()
+        }
+        self._posteriors = {}
+
+    def _add(self, source: "DisjointLinear", discount: float) -> None:
+        self._bound(len(self.sums.keys() | source.sums.keys()))
+        for name, sums in sorted(source.sums.items()):
+            self._fold(name, sums.discounted(discount))
+
+    def _fold(self, name: str, sums: Statistics) -> None:
+        before = self.sums.get(name, Statistics.empty(self.d))
+        after = self.sums[name] = before.plus(sums, self._beliefs.half_life_ms)
+        if after.at_ms is not None:
+            self.at_ms = after.at_ms if self.at_ms is None else max(self.at_ms, after.at_ms)
+        self._posteriors = {}
+
+    def _prior(self) -> Prior:
+        beliefs = self._beliefs
+        mean, precision = np.zeros(self.d), np.full(self.d, beliefs.interaction_precision)
+        mean[0], precision[0] = beliefs.base_reward, beliefs.main_precision
+        return Prior(
+            mean=mean,
+            precision=precision,
+            shape=NOISE_WEIGHT / 2.0,
+            rate=beliefs.noise_variance * NOISE_WEIGHT / 2.0,
+        )
+
+    def _bound(self, n_actions: int) -> None:
+        if n_actions * self.d > LARGEST_DISJOINT:
+            raise PolicyError(
+                f"n_actions (1 + d_user) must be at most {LARGEST_DISJOINT}, got "
+                f"{n_actions} x {self.d}: retire actions that will not come back, "
+                "or share one model ('linear-thompson')"
+            )

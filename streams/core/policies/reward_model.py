@@ -1,0 +1,121 @@
+"""The reward model: what a policy believes that each action earns with each user."""
+
+import abc
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from schemas.errors import PolicyError
+from streams.core.policies.data import ActionSet, BoolArray, Examples, FloatArray
+
+__all__ = ["LARGEST_DIMENSION", "BayesianModel", "RewardModel", "shared_dimension"]
+
+LARGEST_DIMENSION = 512
+
+
+def shared_dimension(d_user: int, d_action: int) -> int:
+    """Give the number of crossed features, (1 + d_user)(1 + d_action).
+
+    Raises
+    ------
+    PolicyError
+        If it is above :data:`LARGEST_DIMENSION`.
+    """
+    d = (1 + d_user) * (1 + d_action)
+    if d > LARGEST_DIMENSION:
+        raise PolicyError(
+            f"(1 + d_user)(1 + d_action) must be at most {LARGEST_DIMENSION}, "
+            f"got (1 + {d_user})(1 + {d_action}) = {d}: project the user's features first"
+        )
+    return d
+
+
+class RewardModel(abc.ABC):
+    """Expected rewards that are learned from examples."""
+
+    CHUNKS_MATTER: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def expected(self, contexts: FloatArray, actions: ActionSet) -> FloatArray:
+        """Give the expected reward of each action, (n, n_actions), for x, (n, d_user)."""
+
+    @abc.abstractmethod
+    def learn(self, examples: Examples) -> None:
+        """Learn at least one example; corrections take the place of what they correct."""
+
+    @abc.abstractmethod
+    def learned(self) -> dict[str, object]:
+        """Give what was learned, in numbers, words and arrays."""
+
+    @abc.abstractmethod
+    def restore(self, learned: Mapping[str, Any]) -> None:
+        """Take up what :meth:`learned` gave."""
+
+    def warm_start(self, source: "RewardModel", discount: float) -> None:
+        """Add what another model of the same kind has learned, each example discounted.
+
+        Raises
+        ------
+        PolicyError
+            If the other is of another kind, or this kind does not add up.
+        """
+        if type(source) is not type(self):
+            raise PolicyError(
+                f"a warm start needs a model of kind {type(self).__name__}, "
+                f"got {type(source).__name__}: start from a campaign with the same policy"
+            )
+        self._add(source, discount)
+
+    def _add(self, source: Any, discount: float) -> None:  # noqa: ARG002 not by default
+        raise PolicyError(
+            f"a model of kind {type(self).__name__} cannot be warm-started: its parts do not add up"
+        )
+
+    def retire(self, actions: Collection[str]) -> None:  # noqa: B027 most keep nothing for one
+        """Drop what is kept for these actions alone."""
+
+
+class BayesianModel(RewardModel):
+    """A reward model that knows how sure it is."""
+
+    @abc.abstractmethod
+    def spread(self, contexts: FloatArray, actions: ActionSet) -> FloatArray:
+        """Give the standard deviation of each expected reward, (n, n_actions)."""
+
+    @abc.abstractmethod
+    def shares(
+        self,
+        contexts: FloatArray,
+        actions: ActionSet,
+        eligible: BoolArray,
+        rng: np.random.Generator,
+        *,
+        draws: int,
+        widen: float,
+        handicap: FloatArray | None,
+    ) -> FloatArray:
+        """Estimate how often each action is the best, over draws of the weights.
+
+        Parameters
+        ----------
+        contexts
+            x, (n, d_user).
+        actions
+            a, (n_actions, d_action).
+        eligible
+            (n, n_actions).
+        rng
+            Where chance comes from.
+        draws
+            How many draws are shared by all users.
+        widen
+            A factor on the spread of the weights.
+        handicap
+            What is taken off the scores, in units of reward, (n, n_actions).
+
+        Returns
+        -------
+        FloatArray
+            (n, n_actions); a row with nothing eligible is all 0.
+        """
