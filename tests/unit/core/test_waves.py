@@ -1,0 +1,125 @@
+import math
+
+import numpy as np
+import pytest
+
+from schemas.errors import PropensityError
+from streams.core.encoding import ContextEncoder
+from streams.core.policies import create
+from streams.core.profiles import Profile
+from streams.core.waves import Wave
+from tests.unit.agents.shard import NOON, campaign, wave_start
+
+SPRING = campaign()
+PEOPLE = [
+    (
+        f"user-{rank}",
+        Profile(
+            attributes={"age": 20 + rank, "plan": ("free", "plus")[rank % 2]},
+            contacts={"email": f"{rank}@x"} | ({"push": "t"} if rank % 3 else {}),
+        ),
+    )
+    for rank in range(60)
+]
+
+
+def wave(of=SPRING, policy=None, **given) -> Wave:
+    encoder = ContextEncoder(of.context)
+    made = policy or create(of.policy, of.policy_params, encoder.d_user, 2)
+    return Wave(wave_start(of, **given), made)
+
+
+class Dead:
+    """Gives nobody any probability."""
+
+    name = "dead"
+
+    def action_dist(self, _contexts, _actions, eligible, _rng):
+        return np.zeros(eligible.shape)
+
+
+def test_the_propensity_is_the_probability_of_what_was_drawn():
+    for choice in wave().decide(PEOPLE, 0, NOON):
+        entry = choice.entry
+        assert entry.propensity == entry.probabilities[entry.actions.index(entry.action)]
+        assert entry.propensity == choice.decision.propensity
+        assert math.fsum(entry.probabilities) == pytest.approx(1.0)
+        assert all(p > 0 for p in entry.probabilities)
+        assert entry.propensity_kind == "drawn"
+
+
+def test_only_actions_that_reach_the_user_are_among_the_probabilities():
+    for (_, profile), choice in zip(PEOPLE, wave().decide(PEOPLE, 0, NOON), strict=True):
+        wanted = ["hello", "offer", "ping"] if "push" in profile.contacts else ["hello", "offer"]
+        assert choice.entry.actions == wanted
+        assert choice.decision.contact == profile.contacts[choice.decision.channel]
+
+
+def test_a_chunk_decided_again_gets_the_same_and_other_chunks_waves_and_shards_do_not():
+    def actions(*, chunk=0, **given):
+        return [c.decision.action for c in wave(**given).decide(PEOPLE, chunk, NOON)]
+
+    assert wave().decide(PEOPLE, 3, NOON) == wave().decide(PEOPLE, 3, NOON)
+    others = [
+        actions(),
+        actions(chunk=1),
+        actions(wave=1),
+        actions(number=1),
+        actions(of=campaign(campaign_id="autumn")),
+    ]
+    assert len({tuple(each) for each in others}) == 5
+
+
+def test_the_context_is_kept_as_the_policy_saw_it():
+    (choice,) = wave().decide(PEOPLE[:1], 0, NOON)
+    kept = np.frombuffer(choice.entry.context, dtype="<f4")
+    assert kept.tolist() == pytest.approx([(20 - 45) / 15, 1.0, 0.0, 0.0])
+
+
+def test_who_is_not_asked_for_keeps_the_others_draws():
+    """One random number a user: a rule for one changes nothing for the others."""
+    plain = wave(of=campaign(policy="uniform", policy_params={})).decide(PEOPLE, 0, NOON)
+    held = campaign(policy="uniform", policy_params={}, holdout=0.3)
+    for before, after in zip(plain, wave(of=held).decide(PEOPLE, 0, NOON), strict=True):
+        if after.decision.reason == "policy":
+            assert after.decision.action == before.decision.action
+
+
+def test_who_gets_nothing_has_no_entry_channel_or_propensity():
+    choices = wave(of=campaign(holdout=1.0)).decide(PEOPLE, 0, NOON)
+    assert {(c.decision.action, c.decision.reason) for c in choices} == {("no-send", "holdout")}
+    assert {(c.entry, c.decision.channel, c.decision.propensity) for c in choices} == {
+        (None, None, None)
+    }
+
+
+def test_the_baseline_is_sent_without_a_propensity_and_is_followed_up():
+    base = campaign(baseline_share=1.0, baseline_action="offer")
+    for choice in wave(of=base).decide(PEOPLE, 0, NOON):
+        assert (choice.decision.action, choice.decision.reason) == ("offer", "baseline")
+        assert choice.decision.propensity is None
+        assert (choice.entry.propensity_kind, choice.entry.probabilities) == ("unknown", [])
+
+
+def test_nobody_is_decided_for_who_is_not_in_the_segment():
+    plus = wave(of=campaign(audience_segment='plan == "plus"'))
+    assert [c.decision.user_id for c in plus.decide(PEOPLE, 0, NOON)] == [
+        user for user, profile in PEOPLE if profile.attributes["plan"] == "plus"
+    ]
+    nobody = wave(of=campaign(audience_segment="False"))
+    assert nobody.decide(PEOPLE, 0, NOON) == []
+    assert wave().decide([], 0, NOON) == []
+
+
+def test_a_policy_that_leaves_a_user_without_probability_is_a_bug_that_is_named():
+    with pytest.raises(PropensityError, match="dead"):
+        wave(policy=Dead()).decide(PEOPLE, 0, NOON)
+
+
+def test_a_decision_says_under_which_versions_it_was_made():
+    (choice,) = wave(policy_version=7, encoder_version="e7").decide(PEOPLE[:1], 0, NOON)
+    for record in (choice.decision, choice.entry):
+        assert (record.policy_version, record.encoder_version) == (7, "e7")
+        assert record.decided_at_ms == NOON
+    assert choice.decision.campaign_version == SPRING.version
+    assert choice.decision.expires_at_ms == NOON + SPRING.expires_after_ms
