@@ -19,6 +19,7 @@ import structlog
 from faust.types import TP
 
 from schemas.errors import BusError, FencedError, GroundswellError
+from streams.kafka.conductor import Delivery
 from streams.kafka.log_ends import check_logs, log_ends
 from streams.kafka.metrics import LAG, OPEN_SHARDS, READ_AGAIN
 from streams.kafka.shard import Handler, Shard, ShardConfig, ShardKind, Step
@@ -44,7 +45,7 @@ ShardId = tuple[str, int]
 
 async def batches(
     stream: faust.Stream, interval_s: float, most: int
-) -> AsyncIterator[list[faust.Event]]:
+) -> AsyncIterator[list[Delivery]]:
     """Drain a stream's queue: whatever has come, gathered for an interval."""
     channel = stream.channel
     queue = channel.queue
@@ -215,10 +216,10 @@ class Shards:
 
     # ---- work
 
-    async def apply(self, events: Sequence[faust.Event], handler: Handler) -> None:
+    async def apply(self, events: Sequence[Delivery], handler: Handler) -> None:
         """Apply a batch, each shard's part in its own transaction, side by side."""
         await self.may_work.wait()
-        parts: dict[TP, list[faust.Event]] = defaultdict(list)
+        parts: dict[TP, list[Delivery]] = defaultdict(list)
         generation = self._app.consumer_generation_id
         for event in events:
             if event.message.generation_id == generation:
@@ -228,7 +229,7 @@ class Shards:
         )
 
     async def _apply_part(
-        self, tp: TP, part: list[faust.Event], generation: int, handler: Handler
+        self, tp: TP, part: list[Delivery], generation: int, handler: Handler
     ) -> None:
         key = (self._kinds[tp.topic].name, tp.partition)
         async with self._gates[key]:
@@ -249,9 +250,7 @@ class Shards:
         if hole is not None:
             await self._read_again(tp, hole)
 
-    def _without_loss(
-        self, tp: TP, part: list[faust.Event]
-    ) -> tuple[list[faust.Event], int | None]:
+    def _without_loss(self, tp: TP, part: list[Delivery]) -> tuple[list[Delivery], int | None]:
         """The events up to the first before which records are missing, and where those start."""
         seen = self._seen.get(tp, -1)
         for rank, event in enumerate(part):

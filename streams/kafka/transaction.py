@@ -2,7 +2,8 @@
 
 import heapq
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from schemas.errors import ShardError
 from schemas.topics import DEAD_LETTERS, Topic
@@ -14,8 +15,7 @@ __all__ = ["Incoming", "Output", "Transaction"]
 Headers = list[tuple[str, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
+class Incoming(msgspec.Struct, frozen=True):
     """A record as it came from a topic, undecoded."""
 
     topic: str
@@ -24,11 +24,10 @@ class Incoming:
     timestamp_ms: int
     key: bytes | None
     value: bytes | None
-    headers: Headers = field(default_factory=list)
+    headers: Headers = []
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(msgspec.Struct, frozen=True):
     """A record on its way to a topic."""
 
     topic: Topic

@@ -5,6 +5,7 @@ What differs from Faust's own, and why:
 - Delivery. Faust wraps the delivery of each message in four futures, to be able to break off
   when the flow is suspended. Here a delivery that does not block is done at once; one that
   blocks (a full queue, a suspended flow) goes on along Faust's own path.
+  What is delivered is the message itself, undecoded (`streams/kafka/conductor.py`).
 - Isolation. Faust reads uncommitted unless its own transactions are on.
 - Assignment. `streams/kafka/assignor.py`.
 - Holes. In a rebalance Faust drops records that it has fetched. In a topic that is written by
@@ -29,6 +30,7 @@ from mode.services import WaitResults
 
 from schemas.errors import BusError
 from streams.kafka.assignor import CoPartitionedAssignor
+from streams.kafka.conductor import Conductor
 
 __all__ = ["Message", "Progress", "Transport", "check_overrides"]
 
@@ -90,7 +92,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         timeout: float | None = None,  # noqa: ASYNC109 - Faust's signature
         max_records: int | None = None,
     ) -> Mapping[TP, list[Any]]:
-        if not self.consumer.flow_active:
+        if not self.consumer.flow_active or self.app.rebalancing:
+            # What is fetched before Faust has settled is dropped, and would be read again.
+            await asyncio.sleep(0.02)
             return {}
         fetcher = consumer._fetcher  # noqa: SLF001
         if consumer._closed or fetcher._closed:  # noqa: SLF001
@@ -240,6 +244,7 @@ class Transport(driver.Transport):
     """The transport of Groundswell's workers. The app sets `assignor` before it starts."""
 
     Consumer = Consumer
+    Conductor = Conductor
     assignor: CoPartitionedAssignor
 
 
@@ -257,6 +262,8 @@ def check_overrides() -> None:
             ("_create_worker_consumer", "_fetch_records", "__post_init__"),
         ),
         (driver.Consumer, ("_to_message", "_new_consumer_thread", "wait_first", "perform_seek")),
+        (driver.Transport, ("Conductor", "create_conductor")),
+        (Conductor, ("_build_handler", "_update_callback_map")),
         (aiokafka_fetcher.Fetcher, ("fetched_records", "_create_fetch_waiter")),
     )
     missing = [

@@ -122,7 +122,8 @@ def test_garbage_on_every_input_is_put_aside_with_its_bytes_origin_and_reason(lo
     count = 0
     for topic, values in garbage(loop.codec).items():
         for number, (value, reason) in enumerate(values):
-            producer.produce(loop.prefix + topic, key=f"key-{number}", value=value)
+            key = "odd" if value and b"odd" in value else f"key-{number}"
+            producer.produce(loop.prefix + topic, key=key, value=value)
             expected[topic, value] = reason
             count += 1
     two_mb = loop.producer(**{"message.max.bytes": 4_000_000})
