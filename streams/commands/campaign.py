@@ -15,8 +15,8 @@ from rich.text import Text
 
 from schemas.campaign import Campaign
 from schemas.learning import WaveReport
+from schemas.registry import codec_for
 from schemas.topics import CAMPAIGNS, WAVE_REPORTS
-from schemas.wire import Codec
 from streams.commands.campaign_file import read_campaign
 from streams.commands.campaign_status import is_over, table, wave_figures
 from streams.commands.connect import Bootstrap, connect
@@ -121,7 +121,7 @@ def _set(name: str, status_: str, bootstrap: str | None) -> None:
 
 
 def _follow(settings: Settings, campaign: Campaign, as_json: bool) -> None:
-    codec, found = Codec(), dict[int, WaveReport]()
+    codec, found = codec_for(settings.registry), dict[int, WaveReport]()
     campaigns = settings.topic_prefix + CAMPAIGNS.name
     topics = [campaigns, settings.topic_prefix + WAVE_REPORTS.name]
     stale, shown_at = True, time.monotonic()
@@ -177,7 +177,8 @@ def _described(campaign: Campaign) -> str:
 
 
 def _client(settings: Settings) -> CampaignClient:
-    return CampaignClient(settings.bootstrap, settings.topic_prefix)
+    codec = codec_for(settings.registry)
+    return CampaignClient(settings.bootstrap, settings.topic_prefix, codec)
 
 
 def _now_ms() -> int:

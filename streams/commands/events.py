@@ -10,6 +10,7 @@ import typer
 
 from schemas.errors import SettingsError
 from schemas.records import Reward, UserEvent
+from schemas.registry import codec_for
 from schemas.topics import DEAD_LETTERS, TOPICS
 from schemas.wire import Codec, Unreadable
 from streams.commands.connect import Bootstrap, connect
@@ -53,7 +54,7 @@ def tail(
     """
     settings = connect(bootstrap)
     name, record_type = _named(settings, topic)
-    codec = Codec()
+    codec = codec_for(settings.registry)
     records: Generator[Incoming | None, None, None] = (
         read_all(settings.bootstrap, name)
         if no_follow

@@ -15,6 +15,7 @@ from rich.progress import Progress
 
 from schemas.errors import BusError, GroundswellError, MappingError, SettingsError
 from schemas.records import UserEvent
+from schemas.registry import codec_for
 from schemas.topics import USER_EVENTS
 from schemas.wire import Codec
 from streams.commands.connect import Bootstrap, connect
@@ -100,7 +101,7 @@ def import_users(
     settings = connect(bootstrap)
     _require_topic(settings, topic)
     events = (event for event in people.events() if isinstance(event, UserEvent))
-    send_events(settings.bootstrap, topic, events, good)
+    send_events(settings.bootstrap, topic, events, good, codec_for(settings.registry))
     typer.echo(f"sent {good} rows to {topic}{left_out}")
 
 
@@ -132,7 +133,7 @@ def _refusal(codec: Codec, event: UserEvent) -> str | None:
 
 
 def send_events(
-    bootstrap: str, topic: str, events: Iterator[UserEvent], total: int | None = None
+    bootstrap: str, topic: str, events: Iterator[UserEvent], total: int, codec: Codec
 ) -> int:
     """Send events, each to its user's partition, with a progress bar on a terminal.
 
@@ -154,7 +155,7 @@ def send_events(
             "log_level": 0,
         }
     )
-    codec, failures = Codec(), list[KafkaError]()
+    failures = list[KafkaError]()
 
     def noted(error: KafkaError | None, _message: Message) -> None:
         if error is not None:

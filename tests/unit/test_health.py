@@ -49,7 +49,5 @@ def test_another_path_names_those_there_are(server):
 
 
 def test_a_port_in_use_is_one_clear_error(server):
-    with pytest.raises(
-        SettingsError, match=f"health port {server.port} .*_HEALTH_PORT"
-    ):
+    with pytest.raises(SettingsError, match=f"health port {server.port} .*_HEALTH_PORT"):
         HealthServer("127.0.0.1", server.port, lambda: Status(True), lambda: Status(True))
