@@ -8,7 +8,7 @@ import typer
 
 from schemas.errors import GroundswellError
 from streams.app import run_worker
-from streams.commands import broker, campaign, events, sender, topics, users
+from streams.commands import broker, campaign, events, sender, settings, topics, users
 from streams.commands.demo import demo
 from streams.commands.replay import replay
 from streams.settings import load_settings
@@ -28,6 +28,7 @@ app.add_typer(topics.app, name="topics")
 app.add_typer(users.app, name="users")
 app.add_typer(events.app, name="events")
 app.add_typer(sender.app, name="sender")
+app.command(name="settings")(settings.show)
 app.command()(demo)
 app.command()(replay)
 
@@ -38,7 +39,12 @@ def worker(
 ) -> None:
     """Run one worker process of the consumer group, until SIGTERM.
 
-    Settings come from the environment (GROUNDSWELL_*).
+    Settings come from the environment: see `groundswell settings`. It answers /live, /ready and
+    /metrics on loopback, on the port that it logs.
+
+    It ends with 0 when asked to; 1 for a setting, broker or topic that is not as it must be; 3 when
+    another worker owns its shards; 4 when state or disk cannot be trusted; 5 when it stands still
+    under lag; 70 for a bug. Whatever it ends with, nothing is lost: start it again.
 
     Example: GROUNDSWELL_INSTANCE=worker-1 groundswell worker --bootstrap 127.0.0.1:9092
     """
