@@ -134,6 +134,13 @@ def test_feedback_after_the_close_corrects_and_after_the_horizon_is_refused():
     assert "no decision" in why
 
 
+def test_feedback_on_what_never_arrived_is_told_to_nobody():
+    shard, decisions = wave_of(ANN)
+    shard.apply(joining(), [click(decisions[ANN], kind="failed")])
+    close(shard)
+    assert shard.apply(joining(), [click(decisions[ANN])]) == []
+
+
 def test_corrections_of_one_batch_start_from_each_other():
     shard, decisions = wave_of(ANN)
     close(shard)

@@ -121,6 +121,12 @@ def test_a_decision_is_a_cloud_event_in_its_own_shard():
 # ---- again
 
 
+def test_each_chunk_has_draws_of_its_own():
+    alike = campaign(policy="uniform", policy_params={})
+    actions = [d.action for d in decided(peopled(), alike, chunk=20)]
+    assert actions[:20] != actions[20:]
+
+
 def test_deciding_a_chunk_twice_from_the_same_state_gives_equal_records():
     shard = peopled()
     shard.apply(StartWaves(), [wave_start(SPRING)])

@@ -4,7 +4,8 @@ from schemas.ids import TIME_MARKER
 from schemas.records import Reward, UserEvent
 from schemas.topics import REWARDS, USER_EVENTS
 from streams.agents.ingest import Ingest
-from tests.unit.agents.shard import CODEC, NOON, MemoryShard, clock, incoming, refusals
+from streams.kafka.transaction import Incoming
+from tests.unit.agents.shard import CODEC, NOON, MemoryShard, clock, refusals
 
 SOURCES = {"events": "event", "feedback": "reward"}
 EVENT = UserEvent(user_id="ann", type="app_open", occurred_at_ms=NOON)
@@ -68,8 +69,7 @@ def test_a_record_that_its_topic_does_not_take_is_refused():
 def test_a_dead_letter_keeps_headers_and_says_where_it_came_from():
     shard = MemoryShard()
     tx = shard.begin()
-    record = incoming(b"garbage", "events", 41)
-    record.headers.append(("trace", b"1"))
+    record = Incoming("events", 0, 41, 1, b"key", b"garbage", [("trace", b"1")])
     Ingest(SOURCES, clock())(tx, [record])
     headers = dict(tx.outputs[0].headers or ())
     assert headers["trace"] == b"1"

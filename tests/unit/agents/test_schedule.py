@@ -13,6 +13,7 @@ from streams.agents.learn import KeepUpdates
 from streams.agents.schedule import LeadCampaigns, TakeUpCampaigns, check_runnable
 from streams.agents.state import campaign_key
 from streams.core.schedule import LEARN_AGAIN_MS, CampaignState
+from streams.kafka.transaction import Incoming
 from tests.unit.agents.shard import (
     NOON,
     SHARDS,
@@ -112,8 +113,7 @@ def test_what_can_run_is_not_refused():
 
 def test_unreadable_and_misplaced_definitions_are_refused_and_deletions_passed_over():
     shard = MemoryShard()
-    misplaced = incoming(SPRING)
-    misplaced = replace(misplaced, key=b"autumn")
+    misplaced = Incoming("campaigns", 0, 1, 1, b"autumn", incoming(SPRING).value)
     tx = shard.begin()
     TakeUpCampaigns()(tx, [incoming(b"garbage"), misplaced, incoming(None)])
     assert len(refusals(shard.commit(tx))) == 2
