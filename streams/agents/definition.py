@@ -5,6 +5,7 @@ import msgspec
 from schemas.campaign import Campaign
 from schemas.errors import CampaignError
 from streams.core.encoding import ContextEncoder
+from streams.core.ledger import OTHER, STANDARD
 from streams.core.schedule import CampaignState
 from streams.kafka.campaign_client import check_change
 
@@ -13,7 +14,9 @@ __all__ = ["check_bounds", "check_size", "check_taken"]
 MOST_COLUMNS = 511  # of a context: the main policy takes no more
 LONGEST_MS = 3652 * 86_400_000  # ten years: times stay within what a record can say
 LARGEST_VARIABLES = 512 * 1024  # bytes, of one template: half of what a decision may have
-LARGEST_DEFINITION = 6 * 1024 * 1024  # bytes: the changelog takes 8 MiB with the course
+LARGEST_STATE = 7 * 1024 * 1024  # bytes, of definition and course: the changelog takes 8 MiB
+WAVE_BYTES = 2048  # of a wave's course without its tallies: how far its shards have come
+TALLY_BYTES = 160  # of a tally without its texts
 
 
 def check_bounds(campaign: Campaign) -> None:
@@ -59,11 +62,27 @@ def check_size(campaign: Campaign) -> None:
         If it is too large.
     """
     size = len(msgspec.msgpack.encode(campaign))
-    if size > LARGEST_DEFINITION:
+    if size > LARGEST_STATE:
         raise CampaignError(
-            f"campaign {campaign.campaign_id} has {size} bytes, at most {LARGEST_DEFINITION} are "
-            "kept: say whom it is for with a segment, or split its list"
+            f"campaign {campaign.campaign_id} has {size} bytes, at most {LARGEST_STATE} are kept: "
+            "say whom it is for with a segment, or split its list"
         )
+    course = campaign.waves * _wave_bytes(campaign)
+    if size + course > LARGEST_STATE:
+        raise CampaignError(
+            f"campaign {campaign.campaign_id} has {campaign.waves} waves of "
+            f"{len(campaign.templates)} templates: their report would need {course} bytes, "
+            f"{LARGEST_STATE - size} are left: plan fewer waves or templates"
+        )
+
+
+def _wave_bytes(campaign: Campaign) -> int:
+    """About what a wave's course takes at most: a tally of each template sent, and of each rule."""
+    kinds = {*campaign.reward_weights, *campaign.value_weights, *STANDARD, OTHER}
+    tally = TALLY_BYTES + sum(len(kind.encode()) + 8 for kind in kinds)
+    texts = sum(len(template.id) for template in campaign.templates)
+    groups = 2 if campaign.baseline_share else 1
+    return WAVE_BYTES + 5 * TALLY_BYTES + groups * (len(campaign.templates) * tally + texts)
 
 
 def check_taken(state: CampaignState, new: Campaign) -> None:

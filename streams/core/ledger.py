@@ -15,6 +15,7 @@ from streams.core.profiles import remember
 __all__ = [
     "OTHER",
     "RECEIPTS",
+    "STANDARD",
     "Credit",
     "Entry",
     "Ledger",

@@ -1,18 +1,22 @@
 import re
 from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.campaign import Campaign, ContextFeature, Template
+from schemas.errors import CampaignError
 from schemas.hashing import partition_of
-from schemas.learning import LearningUpdate
-from schemas.topics import POLICY_SNAPSHOTS, WAVE_REPORTS, WAVE_STARTS
+from schemas.learning import LearningUpdate, Tally
+from schemas.topics import POLICY_SNAPSHOTS, SHARD_CHANGELOG, WAVE_REPORTS, WAVE_STARTS
+from streams.agents.definition import check_size
 from streams.agents.learn import KeepUpdates
 from streams.agents.schedule import LeadCampaigns, TakeUpCampaigns, check_runnable
 from streams.agents.state import campaign_key
-from streams.core.schedule import LEARN_AGAIN_MS, CampaignState
+from streams.core.ledger import OTHER
+from streams.core.schedule import LEARN_AGAIN_MS, CampaignState, start_wave
 from streams.kafka.transaction import Incoming
 from tests.unit.agents.shard import (
     NOON,
@@ -30,6 +34,7 @@ from tests.unit.agents.shard import (
 
 SPRING = campaign(waves=3)
 HELLO = SPRING.templates[0]
+MANY = [Template(id=f"template-{rank}", channel="email", features={}) for rank in range(200)]
 
 
 class Leader:
@@ -95,7 +100,8 @@ class Leader:
             },
             "bytes",
         ),
-        ({"audience_users": [f"{rank:0200}" for rank in range(35_000)]}, "segment"),
+        ({"audience_users": [f"{rank:0200}" for rank in range(38_000)]}, "segment"),
+        ({"waves": 1000, "templates": MANY}, "fewer waves or templates"),
     ],
 )
 def test_a_definition_that_would_stop_a_worker_is_refused(given, why):
@@ -161,6 +167,39 @@ def test_templates_may_be_added_and_paused_while_a_wave_runs():
     leader.finish(0)
     leader.lead()
     assert leader.state.version == 1
+
+
+def test_the_longest_course_that_is_taken_up_fits_the_state():
+    given = {"templates": MANY, "baseline_share": 0.5, "baseline_action": MANY[0].id}
+    waves = next(n for n in range(1000, 0, -1) if _fits(campaign(**given, waves=n)))
+    assert waves >= 50
+    kinds = {"click": 2**40, "purchase": 2**40, "dismiss": 2**40, "unsubscribe": 2**40}
+    tallies = [
+        Tally(
+            reason=reason,
+            action=template.id,
+            decisions=2**40,
+            closed=2**40,
+            undelivered=2**40,
+            feedback={**kinds, OTHER: 2**40},
+            reward_sum=0.1,
+            reward_square_sum=0.1,
+        )
+        for reason in ("policy", "baseline")
+        for template in MANY
+    ]
+    state = CampaignState(campaign(**given, waves=waves))
+    for _ in range(waves):
+        start_wave(state, 64, "e" * 20, NOON).tallies = tallies
+    assert len(msgspec.msgpack.encode(state)) < SHARD_CHANGELOG.max_bytes
+
+
+def _fits(of: Campaign) -> bool:
+    try:
+        check_size(of)
+    except CampaignError:
+        return False
+    return True
 
 
 # ---- leading
