@@ -36,13 +36,11 @@ __all__ = [
 class Policy(OneAtATime, abc.ABC):
     """A stochastic map from context to actions.
 
-    A worker calls :meth:`action_dist`, :func:`draw` and :meth:`learn_many` on chunks. River's
-    ``pull`` and ``update`` serve one context at a time, as a dictionary; they need to be told the
-    actions, the order of the context's columns, and a seed.
+    A worker calls :meth:`action_dist`, :func:`draw` and :meth:`learn_many` on chunks; River's
+    ``pull`` and ``update`` serve one context at a time.
 
-    Actions come and go without a word to the policy: the :class:`ActionSet` that it is given may
-    have grown or shrunk since the last. One that is paused is not eligible; what was learned of
-    it stays.
+    Actions come and go without a word to the policy: its :class:`ActionSet` may have grown or
+    shrunk since the last. One that is paused is not eligible; what was learned of it stays.
 
     Parameters
     ----------
@@ -55,7 +53,7 @@ class Policy(OneAtATime, abc.ABC):
     columns, seed
         Of ``pull`` and ``update``: see :class:`OneAtATime`.
     settings
-        Values of :attr:`PARAMETERS`; those left out have their defaults. Each is an attribute.
+        Values of :attr:`PARAMETERS`, each an attribute; those left out have their defaults.
 
     Attributes
     ----------
@@ -69,8 +67,7 @@ class Policy(OneAtATime, abc.ABC):
     """
 
     PARAMETERS: ClassVar[tuple[Parameter, ...]] = ()
-    # whether it compares scores in units of reward, which a handicap can be taken from
-    HAS_SCORES: ClassVar[bool] = False
+    HAS_SCORES: ClassVar[bool] = False  # in units of reward, which a handicap can be taken from
 
     def __init__(
         self,
@@ -212,7 +209,8 @@ class Policy(OneAtATime, abc.ABC):
                 f"{source.d_action} action features {source.columns} for {self.d_user} and "
                 f"{self.d_action} {self.columns}: start from a campaign with the same context"
             )
-        self._warm_start(source, discount)
+        if discount:
+            self._warm_start(source, discount)
 
     def retire(self, actions: Collection[str]) -> None:
         """Drop what is kept for actions alone that will not come back; shared weights stay."""

@@ -31,7 +31,9 @@ class SharedLogistic(BayesianModel):
     What is not exact: the normal shape; the curvature of a chunk, which stays where it was found
     while the mode moves on, so that other chunks of the same examples leave another (close)
     posterior; a correction, which moves the mode by its true gradient ``(r - r') phi`` but leaves
-    the curvature as it is.
+    the curvature of all others as it is. Where corrections turn a tenth more of the sends into
+    clicks, rates come out right to about a hundredth; where they double the clicks, rates
+    overshoot by a third (e / 2), until new examples mend it.
 
     Parameters
     ----------

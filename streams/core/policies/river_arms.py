@@ -1,6 +1,7 @@
 # ruff: noqa: SLF001  what River's bandits know of their arms has no public name
 """The odds by which River's context-free bandits pull, and how they learn and unlearn."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -15,6 +16,7 @@ from streams.core.policies.data import FloatArray
 
 __all__ = ["BANDITS", "REWARDS", "arm_dist", "learn_arm", "make_bandit"]
 
+HUGE, TINY = 1e100, 1e-200  # bounds of Exp3's weights
 BANDITS = ("ThompsonSampling", "EpsilonGreedy", "UCB", "BayesUCB", "Exp3", "RandomPolicy")
 REWARDS: Mapping[str, Callable[[], Any]] = MappingProxyType(
     {
@@ -104,7 +106,8 @@ def _bayes_ucb(policy: Any, arms: Sequence[str]) -> FloatArray:
 
 
 def _exp3(policy: Any, arms: Sequence[str]) -> FloatArray:
-    weights = np.array([policy._weights.get(arm, 1.0) for arm in arms])
+    unseen = policy._weights.default_factory()
+    weights = np.array([policy._weights.get(arm, unseen) for arm in arms])
     # Auer, Cesa-Bianchi, Freund & Schapire 2002, eq. 1 of Exp3
     dist: FloatArray = (1.0 - policy.gamma) * weights / weights.sum() + policy.gamma / len(arms)
     return dist
@@ -146,7 +149,7 @@ def _learn_exp3(policy: Any, arm: str, reward: float, previous: float | None) ->
     # knows stand in for them
     arms = sorted({*policy._weights, arm})
     policy._probabilities = dict(zip(arms, _exp3(policy, arms).tolist(), strict=True))
-    policy._weights.setdefault(arm, 1.0)  # it counts among the weights from now
+    policy._weights.setdefault(arm, policy._weights.default_factory())  # it counts from now on
     paid = min(max(reward, 0.0), 1.0)  # Exp3 is for rewards in [0, 1]
     if previous is None:
         policy.update(arm, paid)
@@ -156,8 +159,11 @@ def _learn_exp3(policy: Any, arm: str, reward: float, previous: float | None) ->
             policy.gamma * paid / policy._probabilities[arm] / len(policy._weights)
         )
     largest = max(policy._weights.values())
-    for name in arms:  # only their ratios matter, and they would outgrow a float
-        policy._weights[name] = max(policy._weights[name] / largest, 1e-300)
+    if largest > HUGE:  # only their ratios matter, and they would outgrow a float
+        unseen = policy._weights.default_factory()
+        policy._weights.default_factory = functools.partial(float, max(unseen / largest, TINY))
+        for name in arms:
+            policy._weights[name] = max(policy._weights[name] / largest, TINY)
 
 
 def _alike(mask: Any) -> FloatArray:

@@ -10,8 +10,12 @@ from river import base, compose, ensemble, forest, linear_model, neighbors, prep
 
 from schemas.errors import PolicyError
 from streams.core.policies.parameters import nearest
+from streams.core.policies.plain_objects import as_plain
 
-__all__ = ["REGRESSORS", "make_regressor"]
+__all__ = ["FAILURES", "REGRESSORS", "check_regressor", "make_regressor"]
+
+# what River raises where a parameter or a number does not suit it
+FAILURES = (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 MODULES = (linear_model, tree, neighbors, ensemble, forest)
 
@@ -53,7 +57,8 @@ def make_regressor(
         neighbours are given no engine, it is LazySearch: River's default keeps a graph that has
         no order to write it in.
     standardise
-        Whether features are centred and scaled by what was seen so far, before they reach it.
+        Whether features and rewards are centred and scaled by what was seen so far, before they
+        reach it.
     seed
         For regressors that take one and are not given any.
 
@@ -80,10 +85,40 @@ def make_regressor(
     if name == "neighbors.KNNRegressor":
         given.setdefault("engine", neighbors.LazySearch())
     try:
-        model = kind(**given)
-        return compose.Pipeline(preprocessing.StandardScaler(), model) if standardise else model
-    except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
+        return _pipeline(kind(**given), standardise)
+    except FAILURES as error:
         raise PolicyError(f"River's {name} cannot be made with {list(options)}: {error}") from error
+
+
+def check_regressor(
+    path: str, options: Sequence[str], *, standardise: bool, seed: int
+) -> base.Regressor:
+    """Make a regressor, and refuse one that cannot learn, predict or be written as data.
+
+    Raises
+    ------
+    PolicyError
+        As :func:`make_regressor`; River finds many a wrong parameter only when it learns.
+    """
+    made = make_regressor(path, options, standardise=standardise, seed=seed)
+    trial = made.clone()
+    try:
+        for reward in (0.0, 1.0):
+            trial.learn_one({"x0": reward}, reward)
+            trial.predict_one({"x0": 0.5})
+    except FAILURES as error:
+        raise PolicyError(f"River's {path} cannot learn with {list(options)}: {error}") from error
+    as_plain(trial)
+    return made
+
+
+def _pipeline(model: base.Regressor, standardise: bool) -> base.Regressor:
+    if not standardise:
+        return model
+    # the reward too: that gives a level to regressors that have no constant
+    return compose.Pipeline(
+        preprocessing.StandardScaler(), preprocessing.TargetStandardScaler(regressor=model)
+    )
 
 
 def _value(text: str) -> Any:

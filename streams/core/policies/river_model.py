@@ -12,6 +12,8 @@ from streams.core.policies.linear_statistics import crossed
 from streams.core.policies.plain_objects import as_plain
 from streams.core.policies.plain_reader import from_plain
 from streams.core.policies.reward_model import RewardModel, shared_dimension
+from streams.core.policies.river_catalogue import FAILURES
+from streams.core.policies.shared_linear import with_constant
 
 __all__ = ["VIEWS", "RiverModel"]
 
@@ -30,7 +32,7 @@ class RiverModel(RewardModel):
         Makes a regressor that has learned nothing yet.
     view
         What the regressor sees: ``user``: x alone, a regressor for each action; ``both``: x and
-        a; ``crossed``: their products too, for linear ones.
+        a; ``crossed``: their products too, for linear ones. All have a constant beside.
     base_reward
         Expected of an action that was never learned, and where a regressor gives no number.
     corrections
@@ -54,11 +56,11 @@ class RiverModel(RewardModel):
         self._corrections = corrections
         match view:
             case "user":
-                width = d_user
+                width = 1 + d_user
             case "both":
-                width = d_user + d_action
+                width = 1 + d_user + d_action
             case _:
-                width = shared_dimension(d_user, d_action) - 1
+                width = shared_dimension(d_user, d_action)
         self._names = [f"x{column}" for column in range(width)]
         self.models: dict[str, base.Regressor] = {}
 
@@ -82,7 +84,7 @@ class RiverModel(RewardModel):
                 self.models[key].learn_one(
                     dict(zip(self._names, row, strict=True)), float(examples.rewards[index])
                 )
-            except (ArithmeticError, IndexError, KeyError, TypeError, ValueError) as error:
+            except FAILURES as error:
                 raise PolicyError(
                     f"River's {self.models[key]} cannot learn a reward of "
                     f"{examples.rewards[index]} ({error}): choose another regressor"
@@ -129,15 +131,15 @@ class RiverModel(RewardModel):
 
     def _rows(self, contexts: FloatArray, action_features: FloatArray) -> FloatArray:
         if self._view == "user":
-            return contexts
+            return with_constant(contexts)
         if self._view == "both":
-            return np.hstack([contexts, action_features])
-        return crossed(contexts, action_features)[:, 1:]
+            return with_constant(np.hstack([contexts, action_features]))
+        return crossed(contexts, action_features)
 
     def _predicted(self, model: base.Regressor, row: list[float]) -> float:
         try:
             value = float(model.predict_one(dict(zip(self._names, row, strict=True))))
-        except ArithmeticError:
+        except FAILURES:
             return self._base_reward
         if np.isnan(value):
             return self._base_reward

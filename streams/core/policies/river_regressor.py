@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
+from river import base
 
 from streams.core.policies.base import ActionSet, BoolArray, FloatArray
 from streams.core.policies.beliefs import BASE_REWARD, FLOOR_SHARE
@@ -12,7 +13,7 @@ from streams.core.policies.epsilon_greedy import EPSILON
 from streams.core.policies.exploration import epsilon_greedy_dist, inverse_gap_dist, softmax_dist
 from streams.core.policies.model_policy import ModelPolicy
 from streams.core.policies.parameters import Parameter
-from streams.core.policies.river_catalogue import make_regressor
+from streams.core.policies.river_catalogue import check_regressor, make_regressor
 from streams.core.policies.river_model import VIEWS, RiverModel
 from streams.core.policies.softmax import TEMPERATURE
 from streams.core.policies.squarecb import GAMMA_EXPONENT, GAMMA_SCALE, gamma_of
@@ -24,7 +25,8 @@ class RiverRegressor(ModelPolicy):
     """Explore in closed form over :class:`~streams.core.policies.river_model.RiverModel`.
 
     Examples are learned one after the other in the order of the log: in another order, a
-    regressor is another. Corrections are not exact. It cannot be warm-started.
+    regressor is another. Corrections are not exact. It cannot be warm-started. Of River's Bayesian
+    regression only the mean is used: its ``with_dist`` adds the noise to the spread.
 
     Parameters
     ----------
@@ -51,7 +53,7 @@ class RiverRegressor(ModelPolicy):
         Parameter(
             name="regressor",
             kind="str",
-            default="linear_model.LinearRegression",
+            default="linear_model.BayesianLinearRegression",
             doc="a regressor of river's linear_model, tree, neighbors, ensemble or forest",
         ),
         Parameter(
@@ -63,7 +65,7 @@ class RiverRegressor(ModelPolicy):
         Parameter(
             name="view",
             kind="str",
-            default="user",
+            default="crossed",
             choices=VIEWS,
             doc="user: one for each action; both: one over user and action; crossed: and products",
         ),
@@ -71,7 +73,7 @@ class RiverRegressor(ModelPolicy):
             name="standardise",
             kind="bool",
             default=True,
-            doc="centre and scale features by what was seen so far",
+            doc="centre and scale features and rewards by what was seen so far",
         ),
         Parameter(
             name="corrections",
@@ -117,12 +119,14 @@ class RiverRegressor(ModelPolicy):
     model_seed: int
 
     def _make_model(self) -> RiverModel:
-        def make() -> object:
+        def make() -> base.Regressor:
             return make_regressor(
                 self.regressor, self.options, standardise=self.standardise, seed=self.model_seed
             )
 
-        make()  # so that what cannot be made is refused now
+        check_regressor(
+            self.regressor, self.options, standardise=self.standardise, seed=self.model_seed
+        )
         return RiverModel(
             self.d_user,
             self.d_action,

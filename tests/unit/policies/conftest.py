@@ -77,11 +77,11 @@ CASES = {name: (name, SETTINGS.get(name, {})) for name in sorted(POLICIES)} | {
         "river-regressor",
         {"regressor": "tree.HoeffdingTreeRegressor", "view": "both", "explore": "softmax"},
     ),
-    "river-regressor/bayes": (
+    "river-regressor/linear": (
         "river-regressor",
         {
-            "regressor": "river.linear_model.BayesianLinearRegression",
-            "view": "crossed",
+            "regressor": "river.linear_model.LinearRegression",
+            "view": "user",
             "explore": "squarecb",
         },
     ),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from streams.core.policies import ActionSet, Examples, LinearThompson, Uniform, draw
+from streams.core.policies import ActionSet, Examples, LinearThompson, Uniform, create, draw
 
 D_USER, D_ACTION, N_ACTIONS, SENDS, WAVES = 6, 6, 8, 2_800, 6
 ACTIONS = ActionSet(
@@ -74,6 +74,26 @@ def test_within_five_waves_it_comes_near_the_best_possible(gains):
 
 def test_it_gets_better_as_it_learns(gains):
     assert gains[1] < gains[3] < gains[5]
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "least"),
+    [
+        ("linear-ucb", {}, 0.75),
+        ("disjoint-linear-thompson", {}, 0.7),
+        ("disjoint-linear-ucb", {}, 0.7),
+        ("logistic-thompson", {}, 0.75),
+        ("epsilon-greedy", {}, 0.65),
+        ("softmax", {}, 0.75),
+        ("squarecb", {}, 0.75),
+        ("squarecb", {"model": "disjoint-linear"}, 0.7),
+        ("squarecb", {"model": "logistic"}, 0.7),
+        ("river-regressor", {"view": "user"}, 0.6),
+        ("river-bandit", {}, 0.2),  # it looks at no one
+    ],
+)
+def test_every_policy_that_learns_finds_out_a_good_deal_of_it(name, params, least):
+    assert run(create(name, params, D_USER, D_ACTION), 0)[4:].mean() > least
 
 
 def test_uniform_gains_nothing():
