@@ -23,8 +23,6 @@ def test_a_value_that_cannot_be_is_one_line_with_name_and_value(monkeypatch):
     monkeypatch.setenv("GROUNDSWELL_COMMIT_INTERVAL_S", "-1")
     match = r"GROUNDSWELL_COMMIT_INTERVAL_S.*greater"
     with pytest.raises(SettingsError, match=match) as told:
-        SettingsError, match=r"GROUNDSWELL_COMMIT_INTERVAL_S.*greater.*'-1'"
-    ) as told:
         load_settings()
     assert "\n" not in str(told.value)
 
