@@ -6,7 +6,7 @@ import numpy as np
 
 from streams.core.policies.data import BoolArray, FloatArray
 
-__all__ = ["best_shares", "shares_of_plans"]
+__all__ = ["WEIGHTS", "best_shares", "shares_of_plans"]
 
 CELLS = 1 << 18  # float32 scores held at once: 1 MiB, so that they stay in the cache
 WEIGHTS = 1 << 22  # projected weights held at once: 16 MiB

@@ -1,6 +1,6 @@
 """A linear model for each action, over the user's features alone."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from schemas.errors import PolicyError
 from schemas.hashing import id_hash
 from streams.core.policies.beliefs import Beliefs
-from streams.core.policies.best_shares import shares_of_plans
+from streams.core.policies.best_shares import WEIGHTS, shares_of_plans
 from streams.core.policies.data import ActionSet, BoolArray, Examples, FloatArray
 from streams.core.policies.linear_statistics import Statistics, statistics_of
 from streams.core.policies.posterior import Posterior, Prior
@@ -109,15 +109,20 @@ class DisjointLinear(BayesianModel):
         """Estimate how often each action is the best; every action has its own random stream."""
         self._bound(len(actions))
         chunk = int(rng.integers(1 << 62))
-        plan = np.stack(
-            [
-                self.posterior(name).draws(
-                    draws, np.random.default_rng((chunk, id_hash(name))), widen
-                )
-                for name in actions.ids
-            ]
-        ).transpose(0, 2, 1)  # (n_actions, 1 + d_user, draws)
-        return shares_of_plans(contexts, eligible, [plan - plan.mean(axis=0)], handicap)
+        beliefs = [
+            (self.posterior(name), np.random.default_rng((chunk, id_hash(name))))
+            for name in actions.ids
+        ]
+        by_draw = max(1, min(draws, WEIGHTS // (self.d * len(actions))))
+
+        def plans() -> Iterator[FloatArray]:
+            for first in range(0, draws, by_draw):
+                part = min(by_draw, draws - first)
+                plan = np.stack([belief.draws(part, own, widen) for belief, own in beliefs])
+                # (n_actions, draws, 1 + d_user), less what all share, the draws last
+                yield (plan - plan.mean(axis=0)).transpose(0, 2, 1)
+
+        return shares_of_plans(contexts, eligible, plans(), handicap)
 
     def rescale(self, factor: float) -> None:
         """Go on as if every reward so far had been multiplied by a factor."""

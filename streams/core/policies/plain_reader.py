@@ -12,6 +12,7 @@ from streams.core.policies.known_types import RANDOM, RUST_STATEFUL, RUST_VECTOR
 
 __all__ = ["from_plain"]
 
+FAILURES = (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError)
 # what is empty at first and filled when all are there, so that circles close
 EMPTY: dict[str, Any] = {
     "list": list,
@@ -36,7 +37,7 @@ def from_plain(nodes: Sequence[Any]) -> Any:
     """
     try:
         return _Reader(nodes).objects[0]
-    except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
+    except (*FAILURES, RecursionError) as error:
         raise PolicyError(
             f"a River model's state lacks or garbles {error}: take another snapshot"
         ) from error

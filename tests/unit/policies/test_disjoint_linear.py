@@ -6,6 +6,7 @@ from streams.core.policies import (
     ActionSet,
     DisjointLinearThompson,
     Examples,
+    disjoint_linear,
     from_bytes,
     to_bytes,
 )
@@ -102,6 +103,13 @@ def test_a_new_action_starts_from_the_prior_and_a_retired_one_is_forgotten(examp
     policy.retire(["a", "unheard of"])
     np.testing.assert_allclose(policy.reward_model.expected(contexts, grown)[:, 0], 0.03)
     assert to_bytes(from_bytes(to_bytes(policy))) == to_bytes(policy)
+
+
+def test_many_draws_are_counted_in_parts(examples, decide, monkeypatch):
+    policy = learned_of(examples(n=200), draws=4_096)
+    at_once = decide(policy)
+    monkeypatch.setattr(disjoint_linear, "WEIGHTS", 4 * 4 * 100)
+    np.testing.assert_allclose(decide(policy), at_once, atol=0.06)
 
 
 def test_a_pause_keeps_what_was_learned(examples, contexts, actions):
