@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import structlog
 from confluent_kafka.admin import AdminClient
 
 from schemas.errors import BrokerError
@@ -100,3 +101,10 @@ def test_data() -> Path:
     if not path.is_dir():
         pytest.fail(f"GROUNDSWELL_TEST_DATA={folder} is no folder", pytrace=False)
     return path
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_come() -> Iterator[None]:
+    """A command that runs in a test's process sets how it logs: not for the tests after it."""
+    yield
+    structlog.reset_defaults()
