@@ -1,0 +1,85 @@
+"""Run contestants over worlds and seeds, in as many processes as there are cores."""
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.bench.learning.ours import Ours
+from tests.bench.learning.peers import PEERS, make_peer
+from tests.bench.learning.waves import regrets
+from tests.bench.learning.worlds import make_world
+
+__all__ = ["DEFAULT", "OURS", "TUNED", "Results", "in_parallel", "run_seed", "run_suite"]
+
+TUNED = Path(__file__).with_name("tuned.json")  # as `python -m tests.bench.learning.tune` found
+DEFAULT = "linear-thompson"
+OURS = (
+    DEFAULT,
+    "linear-ucb",
+    "disjoint-linear-thompson",
+    "disjoint-linear-ucb",
+    "logistic-thompson",
+    "adaptive-thompson",
+    "squarecb",
+    "epsilon-greedy",
+)
+# what takes long is run with the first seeds alone, and compared over these
+FEWER_SEEDS: Mapping[str, int] = {"VW SquareCB": 5, "VW cover": 3}
+LARGE = ("30 actions", "100 actions")
+FEWER_WHEN_LARGE: Mapping[str, int] = {"VW SquareCB": 2, "VW cover": 1}
+
+# world, contestant, seed: the regret of each wave, (WAVES,)
+Results = dict[str, dict[str, dict[int, np.ndarray]]]
+
+
+def run_seed(world: str, seed: int, contestants: Sequence[str]) -> dict[str, np.ndarray]:
+    """Run contestants in the same world, one after the other; a peer with what was found for it."""
+    settings = json.loads(TUNED.read_text())[world]
+    drawn = make_world(world, seed)
+    d_user = drawn.contexts.shape[2]
+    found = {}
+    for name in contestants:
+        if name in PEERS:
+            contestant = make_peer(name, settings[name], drawn.features, d_user, seed)
+        else:
+            contestant = Ours(drawn.features, d_user, name)
+        found[name] = regrets(drawn, contestant, seed)
+    return found
+
+
+def run_suite(worlds: Sequence[str], seeds: Sequence[int]) -> Results:
+    """Run all contestants."""
+    jobs = []
+    for world in worlds:
+        fewer = {**FEWER_SEEDS, **(FEWER_WHEN_LARGE if world in LARGE else {})}
+        for place, seed in enumerate(seeds):
+            names = [name for name in (*OURS, *PEERS) if place < fewer.get(name, len(seeds))]
+            jobs.append((world, seed, names))
+    jobs.sort(key=lambda job: job[0] not in LARGE)  # the long ones first
+    results: Results = {world: {name: {} for name in (*OURS, *PEERS)} for world in worlds}
+    for (world, seed, _), found in zip(jobs, in_parallel(run_seed, jobs), strict=True):
+        for name, regret in found.items():
+            results[world][name][seed] = regret
+    return results
+
+
+def in_parallel(work: Callable[..., Any], jobs: Sequence[tuple[Any, ...]]) -> Iterable[Any]:
+    """Give what `work` makes of each job, in order."""
+    threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    before = {name: os.environ.get(name) for name in threads}
+    os.environ.update(threads)  # a process a core: more threads would be in each other's way
+    try:
+        with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+            return list(pool.map(work, *zip(*jobs, strict=True)))
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value
