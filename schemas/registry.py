@@ -21,7 +21,7 @@ from schemas.avro_schemas import full_schema, parsed_schema
 from schemas.errors import BadRecordError, ContractError
 from schemas.wire import Codec
 
-__all__ = ["RegistryIds", "codec_for"]
+__all__ = ["RegistryIds", "codec_for", "without_password"]
 
 LEVEL = "FULL_TRANSITIVE"
 TIMEOUT_S = 3  # with one retry shorter than the session of a worker in its group
@@ -45,7 +45,7 @@ class RegistryIds:
     """
 
     def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._shown = ",".join(_without_password(part) for part in url.split(","))
+        self._shown = ",".join(without_password(part) for part in url.split(","))
         self._clock = clock
         try:
             self._client = SchemaRegistryClient(
@@ -219,7 +219,8 @@ def _is_missing(error: BaseException | None) -> bool:
     return isinstance(error, SchemaRegistryError) and error.error_code in NOT_THERE
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """Give a URL with its password hidden, for logs and screens."""
     try:
         parts = urlsplit(url.strip())
     except ValueError:

@@ -71,6 +71,10 @@ def main() -> None:
     except GroundswellError as error:
         sys.stderr.write(f"groundswell: {error}\n")
         sys.exit(1)
+    except OSError as error:  # a directory that may not be written, a full disk
+        where = f" ({error.filename})" if error.filename else ""
+        sys.stderr.write(f"groundswell: {error.strerror or error}{where}: check that path\n")
+        sys.exit(1)
 
 
 if __name__ == "__main__":

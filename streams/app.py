@@ -138,7 +138,7 @@ class Worker:
             broker_max_poll_records=settings.batch_size,
             broker_session_timeout=settings.session_timeout_s,
             broker_heartbeat_interval=settings.session_timeout_s / 5,
-            broker_rebalance_timeout=20.0,
+            broker_rebalance_timeout=settings.rebalance_timeout_s,
             broker_request_timeout=30.0,
             producer_request_timeout=30.0,
             consumer_auto_offset_reset="earliest",
@@ -261,11 +261,17 @@ class Worker:
     async def _let_work_begin(self) -> None:
         """A worker decides nothing until it has read campaigns and policies to their end."""
         while not await asyncio.to_thread(self._follower.wait_ready, 1.0):
-            if self._follower.failure is not None:
-                log.error("follower_failed", error=str(self._follower.failure))
-                os._exit(EXIT_BUG)
+            self._end_without_follower()
         self._shards.may_work.set()
         log.info("worker_ready", pid=os.getpid())
+        while True:  # nor does it go on with what was true when its follower ended
+            await asyncio.sleep(1.0)
+            self._end_without_follower()
+
+    def _end_without_follower(self) -> None:
+        if self._follower.failure is not None:
+            log.error("follower_ended", error=str(self._follower.failure), exit_code=EXIT_BUG)
+            os._exit(EXIT_BUG)
 
     async def _assigned(self, _app: faust.App, assigned: set[faust.types.TP], **_: object) -> None:
         await self._shards.take_over(assigned)

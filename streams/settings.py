@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     batch_size: int = Field(5000, ge=1, le=100_000, description="Most events in one transaction")
     chunk_size: int = Field(500, ge=1, le=10_000, description="Users decided in one transaction")
     session_timeout_s: float = Field(10.0, ge=1.0, description="A silent worker is dead after this")
+    rebalance_timeout_s: float = Field(
+        60.0, ge=1.0, description="Workers have so long to hand over, restoring included"
+    )
     transaction_timeout_s: float = Field(30.0, ge=1.0, description="An open transaction is aborted")
     store_cache_mb: int = Field(64, ge=1, description="RocksDB's block cache of a worker, in MB")
     watchdog_s: float = Field(

@@ -98,7 +98,7 @@ def status(
 
 @app.command(epilog="Example: groundswell campaign pause spring-sale")
 def pause(name: Name, bootstrap: Bootstrap = None) -> None:
-    """Start no further wave; the one that runs goes on to its end."""
+    """Decide nothing more, of the running wave neither, until resumed or the wave's deadline."""
     _set(name, "paused", bootstrap)
 
 

@@ -3,6 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
+from schemas.registry import without_password
 from streams.settings import Settings, load_settings
 
 __all__ = ["show"]
@@ -17,6 +18,8 @@ def show() -> None:
     table = Table("variable", "value", "meaning", box=None, pad_edge=False)
     for name, field in Settings.model_fields.items():
         value = getattr(settings, name)
+        if name == "registry" and value is not None:
+            value = without_password(value)
         set_here = "" if value == field.default else " (set)"
         shown = f"{'-' if value in (None, '') else value}{set_here}"
         table.add_row(f"GROUNDSWELL_{name.upper()}", shown, field.description or "")

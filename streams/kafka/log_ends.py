@@ -6,12 +6,10 @@ from confluent_kafka import Consumer, TopicPartition
 from faust.types import TP
 
 from schemas.errors import ShardError
-from streams.kafka.read import bounds
+from streams.kafka.read import bounds, partitions_of
 from streams.kafka.shard import Shard
 
 __all__ = ["check_log", "check_logs", "log_ends"]
-
-TIMEOUT_S = 10.0
 
 
 def log_ends(bootstrap: str, partitions: Iterable[TP]) -> dict[TP, tuple[int, int]]:
@@ -21,11 +19,12 @@ def log_ends(bootstrap: str, partitions: Iterable[TP]) -> dict[TP, tuple[int, in
     """
     reader = Consumer({"bootstrap.servers": bootstrap, "group.id": "none", "log_level": 2})
     try:
-        topics = reader.list_topics(timeout=TIMEOUT_S).topics
+        wanted = list(partitions)
+        numbers = {topic: partitions_of(reader, topic) for topic in {tp.topic for tp in wanted}}
         return {
             tp: bounds(reader, TopicPartition(tp.topic, tp.partition))
-            for tp in partitions
-            if tp.topic in topics and tp.partition in topics[tp.topic].partitions
+            for tp in wanted
+            if tp.partition in numbers[tp.topic]
         }
     finally:
         reader.close()
@@ -51,10 +50,11 @@ def check_log(shard: Shard, topic: str, low: int, high: int) -> None:
     """Refuse a log that lacks what comes next, or ends before what the shard contains."""
     applied = shard.applied(topic)
     where = f"shard {shard.kind.name}/{shard.number}"
-    if applied >= 0 and applied + 1 < low:
+    next_offset = shard.contains_up_to(topic)
+    if applied >= 0 and next_offset < low:
         raise ShardError(
             f"{where} contains {topic} up to offset {applied}, but its log starts at {low}: "
-            f"{low - applied - 1} records are missing. Restore them, or delete the shard's "
+            f"up to {low - next_offset} records are missing. Restore them, or delete the shard's "
             "changelog to start anew without them"
         )
     if applied >= high:

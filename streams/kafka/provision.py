@@ -8,7 +8,7 @@ from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from schemas.errors import BusError, SettingsError, TopicError
-from schemas.topics import TOPICS, Partitioning, Topic
+from schemas.topics import DEAD_LETTERS, TOPICS, Partitioning, Topic
 
 __all__ = [
     "Shape",
@@ -20,6 +20,7 @@ __all__ = [
 ]
 
 TIMEOUT_S = 30.0
+ROOM_FOR_HEADERS = 64 * 1024
 HEADER_BYTES = 4096  # room for a batch's and a record's headers
 
 
@@ -134,6 +135,7 @@ def ensure_topics(
                 f"source topic {source} does not exist: it is the company's own; make it, or name "
                 "others with GROUNDSWELL_EVENT_SOURCES and GROUNDSWELL_REWARD_SOURCES"
             )
+        _verify_source(states[source])
     sources = max((states[name].partitions for name in shape.sources), default=1)
     missing = [topic for topic in TOPICS if shape.prefix + topic.name not in states]
     if missing and not create:
@@ -192,6 +194,17 @@ def _await_topics(admin: AdminClient, names: Sequence[str]) -> dict[str, TopicSt
                 raise TopicError(f"topics were made but are not to be seen: {', '.join(unseen)}")
             return states
     raise AssertionError  # pragma: no cover - the last attempt returns or raises
+
+
+def _verify_source(state: TopicState) -> None:
+    """Whatever stands in a source must fit into the dead letters."""
+    limit = int(state.config.get("max.message.bytes", "0"))
+    most = DEAD_LETTERS.max_bytes - ROOM_FOR_HEADERS
+    if limit > most:
+        raise TopicError(
+            f"source topic {state.name} takes records of {limit} bytes, at most {most} fit into "
+            "the dead letters: lower its max.message.bytes"
+        )
 
 
 def _verify(topic: Topic, state: TopicState, partitions: int) -> None:

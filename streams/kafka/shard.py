@@ -68,6 +68,7 @@ class Meta(msgspec.Struct, array_like=True):
     times: dict[str, int] = {}
     topic_ids: dict[str, str] = {}
     now_ms: int = 0
+    read: dict[str, int] = {}  # how far inputs were read, ends of transactions included
 
 
 class Position(msgspec.Struct, array_like=True):
@@ -106,6 +107,7 @@ class Shard:
             self._store.close()
             raise
         self.idle_ms: dict[str, int] = {}
+        self.read_to: dict[str, int] = dict(self.meta.read)
 
     # ---- opening
 
@@ -204,6 +206,10 @@ class Shard:
         )
         return max(min(times, default=0), self.meta.now_ms)
 
+    def contains_up_to(self, topic: str) -> int:
+        """The first offset of an input that the state does not contain."""
+        return max(self.applied(topic) + 1, self.meta.read.get(topic, 0))
+
     # ---- working
 
     def apply(self, topic: str, batch: Sequence[Incoming], handler: Handler) -> bool:
@@ -228,6 +234,16 @@ class Shard:
                 self._commit_all(tx, applied={})
             return more
 
+    def remember_read(self) -> None:
+        """Commit how far the inputs were read, where that is further than the state says.
+
+        Behind the last record of an input stand the ends of transactions. Once retention has
+        emptied the log it starts behind them: they must not be taken for records that are missing.
+        """
+        with self._using:
+            if self.read_to != self.meta.read:
+                self._commit_all(self._begin(), applied={})
+
     def _begin(self) -> Transaction:
         return Transaction(
             self.number,
@@ -241,9 +257,10 @@ class Shard:
     def _commit_all(self, tx: Transaction, applied: Mapping[str, int]) -> None:
         meta = Meta(
             applied={**self.meta.applied, **applied},
-            times={**self.meta.times, **tx.times},
+            times={**self.meta.times, **_later(tx.times, self.meta.times)},
             topic_ids={t: self._config.topic_ids.get(t, "") for t in self.kind.inputs},
             now_ms=tx.now_ms,
+            read=dict(self.read_to),
         )
         tx.changes[META] = msgspec.msgpack.encode(meta)
         self._check_sizes(tx)
@@ -274,3 +291,8 @@ class Shard:
         """Wait for the work under way, then let go of the files."""
         with self._using:
             self._store.close()
+
+
+def _later(new: Mapping[str, int], known: Mapping[str, int]) -> dict[str, int]:
+    """Times by input that lie behind those known: an input's time does not go back."""
+    return {topic: at_ms for topic, at_ms in new.items() if at_ms > known.get(topic, -1)}

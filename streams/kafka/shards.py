@@ -38,6 +38,7 @@ EXIT_BUG = 70  # an error that nobody expected
 
 SEEK_AGAIN_S = 1.0
 LOST_TAIL_S = 5.0
+REMEMBER_READ_S = 60.0  # of an input that is quiet: how far it was read becomes state
 IDLE_PERIOD_S = 0.1
 
 ShardId = tuple[str, int]
@@ -126,6 +127,8 @@ class Shards:
                 )
             )
             starts = await self._in_thread(check_logs, self._config.bootstrap, opened)
+        except FencedError as error:
+            self._exit(EXIT_FENCED, "fenced_while_opening", error)
         except GroundswellError as error:
             self._exit(EXIT_STATE, "shard_refused", error)
         except Exception as error:  # noqa: BLE001 - nothing may be acknowledged after it
@@ -136,7 +139,9 @@ class Shards:
             for topic in shard.kind.inputs:
                 tp = TP(topic, shard.number)
                 self._seen[tp] = max(shard.applied(topic), starts.get(tp, 0) - 1)
-            self._runners[key] = asyncio.create_task(self._run_steps(key, shard))
+            runner = asyncio.create_task(self._run_steps(key, shard))
+            runner.add_done_callback(self._runner_ended)
+            self._runners[key] = runner
         self._assigned = True
         self._count_open()
         log.info(
@@ -189,14 +194,18 @@ class Shards:
         period_s = self._watchdog.limit_s / 4
         while True:
             await asyncio.sleep(period_s)
-            lag = await self._in_thread(self._lag)
+            try:
+                lag = await self._in_thread(self._lag)
+            except GroundswellError as error:  # no broker answers: nothing can be told
+                log.warning("lag_unknown", why=str(error))
+                continue
             LAG.set(lag)
             if self._watchdog.stalled(time.monotonic(), lag, self._applied):
-                error = BusError(
+                stall = BusError(
                     f"{lag} records wait, none was applied for {self._watchdog.limit_s:g} s: the "
                     "process ends so that another takes over"
                 )
-                self._exit(EXIT_STALLED, "worker_stalled", error)
+                self._exit(EXIT_STALLED, "worker_stalled", stall)
 
     def _lag(self) -> int:
         """Records of this worker's inputs that are not applied, as a reader of its own sees it."""
@@ -280,6 +289,7 @@ class Shards:
         """Work that no input asks for: waves, windows that close, schedules."""
         await self.may_work.wait()
         steps = self._steps.get(key[0], ())
+        remembered_at = time.monotonic()
         while True:
             more = False
             for step in steps:
@@ -288,18 +298,28 @@ class Shards:
                         return
                     self._note_idle(shard)
                     more |= bool(await self._guarded(key, shard.step, step))
+            if time.monotonic() - remembered_at > REMEMBER_READ_S:
+                remembered_at = time.monotonic()
+                async with self._gates[key]:
+                    if key in self._held and key in self._open:
+                        self._note_idle(shard)
+                        await self._guarded(key, shard.remember_read)
             await self._find_lost_tail(key, shard)
             await asyncio.sleep(0 if more else IDLE_PERIOD_S)
 
     def _note_idle(self, shard: Shard) -> None:
         """Where an input was read to its end, its time is the time at which that was seen."""
-        if not self._wall_clock:
-            return
-        for topic in shard.kind.timed:
+        for topic in shard.kind.inputs:
             tp = TP(topic, shard.number)
             progress = self._app.consumer.progress(tp)
             if progress and progress.ended and progress.last <= self._seen.get(tp, -1):
-                shard.idle_ms[topic] = progress.at_ms
+                shard.read_to[topic] = progress.position
+                if self._wall_clock and topic in shard.kind.timed:
+                    shard.idle_ms[topic] = progress.at_ms
+
+    def _runner_ended(self, runner: asyncio.Task[None]) -> None:
+        if not runner.cancelled() and (error := runner.exception()) is not None:
+            self._exit(EXIT_BUG, "steps_failed", error)
 
     async def _find_lost_tail(self, key: ShardId, shard: Shard) -> None:
         """Read records again that were fetched and dropped, with none behind them to tell."""
@@ -334,7 +354,7 @@ class Shards:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
 
     @staticmethod
-    def _exit(code: int, event: str, error: Exception) -> NoReturn:
+    def _exit(code: int, event: str, error: BaseException) -> NoReturn:
         log.error(event, error=str(error), exit_code=code, exc_info=code == EXIT_BUG)
         os._exit(code)
 

@@ -16,7 +16,6 @@ What differs from Faust's own, and why:
 """
 
 import asyncio
-import time
 import types
 from collections.abc import Coroutine, Generator, Iterable, Mapping
 from dataclasses import dataclass
@@ -129,16 +128,16 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             partitions, timeout=0, max_records=max_records
         )
         drained = {TP(*tp): records for tp, records in drained.items()}
-        now_ms = int(time.time() * 1000)
         for tp, state in states.items():
             if not state.has_valid_position:
                 continue
             position, start = state._position, starts[tp]  # noqa: SLF001
             self._note_holes(tp, start, position, drained.get(tp, ()))
             end = state.lso if state.lso is not None else state.highwater
-            if end is not None:
+            if end is not None and state.timestamp is not None:
                 last = self._chains[tp][1]
-                self.progress[tp] = Progress(position, end, last, now_ms)
+                # As late as the broker's last answer: without one nothing is known of the end.
+                self.progress[tp] = Progress(position, end, last, state.timestamp)
         return drained
 
     def _note_holes(self, tp: TP, start: int | None, position: int, records: Iterable[Any]) -> None:

@@ -176,10 +176,33 @@ def test_a_log_that_starts_beyond_what_the_shard_contains_is_refused(bench):
     shard.apply(bench.input, records(bench.input, 0, "abc"), count)
     check_log(shard, bench.input, 0, 3)
     check_log(shard, bench.input, 3, 9)
-    with pytest.raises(ShardError, match=r"starts at 7: 4 records are missing"):
+    with pytest.raises(ShardError, match=r"starts at 7: up to 4 records are missing"):
         check_log(shard, bench.input, 7, 9)
     with pytest.raises(ShardError, match=r"up to offset 2, but its log ends at 2"):
         check_log(shard, bench.input, 0, 2)
+
+
+def test_the_ends_of_transactions_are_not_taken_for_missing_records(bench):
+    shard = bench.open()
+    shard.apply(bench.input, records(bench.input, 0, "abc"), count)
+    shard.read_to[bench.input] = 4  # behind the last record stands a marker
+    shard.remember_read()
+    shard.close()
+    again = bench.open()
+    check_log(again, bench.input, 4, 4)  # retention has emptied the log
+    with pytest.raises(ShardError, match="up to 1 records are missing"):
+        check_log(again, bench.input, 5, 5)
+
+
+def test_an_inputs_time_does_not_go_back(bench):
+    shard = bench.open()
+
+    def seen_at(at_ms: int):
+        return lambda tx, batch: tx.saw(bench.input, at_ms, 10_000)
+
+    shard.apply(bench.input, records(bench.input, 0, "a"), seen_at(5000))
+    shard.apply(bench.input, records(bench.input, 1, "b"), seen_at(3000))
+    assert shard.meta.times == {bench.input: 5000}
 
 
 def test_a_handler_that_fails_changes_nothing(bench):
