@@ -30,9 +30,9 @@ OURS = (
     "epsilon-greedy",
 )
 # what takes long is run with the first seeds alone, and compared over these
-FEWER_SEEDS: Mapping[str, int] = {"VW SquareCB": 5, "VW cover": 3}
+FEWER_SEEDS: Mapping[str, int] = {"VW SquareCB": 3, "VW cover": 2}
 LARGE = ("30 actions", "100 actions")
-FEWER_WHEN_LARGE: Mapping[str, int] = {"VW SquareCB": 2, "VW cover": 1}
+FEWER_WHEN_LARGE: Mapping[str, int] = {"VW SquareCB": 1, "VW cover": 1}
 
 # world, contestant, seed: the regret of each wave, (WAVES,)
 Results = dict[str, dict[str, dict[int, np.ndarray]]]
