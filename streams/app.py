@@ -79,7 +79,7 @@ def _kinds(settings: Settings) -> tuple[ShardKind, ShardKind, ShardKind]:
         ShardKind(
             name="campaigns",
             inputs=named(CAMPAIGNS, LEARNING_UPDATES),
-            timed=named(CAMPAIGNS, LEARNING_UPDATES),
+            timed=named(LEARNING_UPDATES),
             changelog=CAMPAIGN_CHANGELOG,
         ),
         ShardKind(
@@ -190,7 +190,7 @@ class Worker:
             LOGGED_DECISIONS.name: ("logged", EnterLogged(self._follower, users)),
             WAVE_STARTS.name: ("decide", StartWaves()),
             CAMPAIGNS.name: ("schedule", TakeUpCampaigns()),
-            LEARNING_UPDATES.name: ("learn", KeepUpdates(users)),
+            LEARNING_UPDATES.name: ("learn", KeepUpdates(users, self._clock)),
         }
         prefix = self._settings.topic_prefix
         for topic, (name, handler) in handlers.items():

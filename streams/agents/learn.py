@@ -7,6 +7,7 @@ from schemas.campaign import MOST_WAVES
 from schemas.errors import GroundswellError
 from schemas.learning import LearningUpdate
 from schemas.wire import Unreadable
+from streams.agents.clock import Clock
 from streams.agents.state import campaign_key, load, store, update_key
 from streams.core.learning import examples_in
 from streams.core.schedule import CampaignState, note_update
@@ -22,27 +23,41 @@ class KeepUpdates:
     snapshot does not depend on how the shards' updates were mixed on the way.
     """
 
-    def __init__(self, user_shards: int) -> None:
+    def __init__(self, user_shards: int, clock: Clock) -> None:
         self._user_shards = user_shards
+        self._clock = clock
 
     def __call__(self, tx: Transaction, batch: Sequence[Incoming]) -> None:
         """Keep a batch; what fits no campaign goes to the dead letters."""
+        ahead_of_ms = self._clock.ahead_of_ms()
+        states: dict[str, CampaignState] = {}  # those that the batch changes
         for record in batch:
             update = tx.codec.try_decode(record.value, LearningUpdate)
             if isinstance(update, Unreadable):
                 tx.dead_letter(record, update.reason)
                 continue
-            reason = self._keep(tx, update, record)
+            tx.saw(record.topic, update.time_ms, ahead_of_ms)
+            reason = self._keep(tx, update, record, states)
             if reason is not None:
                 tx.dead_letter(record, reason)
+        for campaign_id, state in states.items():
+            store(tx, campaign_key(campaign_id), state)
 
-    def _keep(self, tx: Transaction, update: LearningUpdate, record: Incoming) -> str | None:
+    def _keep(
+        self,
+        tx: Transaction,
+        update: LearningUpdate,
+        record: Incoming,
+        states: dict[str, CampaignState],
+    ) -> str | None:
         if not (0 <= update.wave < MOST_WAVES and 0 <= update.shard < self._user_shards):
             return f"there is no wave {update.wave} or no shard {update.shard} of the users"
         sums = ((t.reward_sum, t.reward_square_sum) for t in update.tallies)
         if not all(math.isfinite(part) for pair in sums for part in pair):
             return "a sum of rewards is not a finite number"
-        state = load(tx, campaign_key(update.campaign_id), CampaignState)
+        state = states.get(update.campaign_id) or load(
+            tx, campaign_key(update.campaign_id), CampaignState
+        )
         if state is None:
             return f"campaign {update.campaign_id} is unknown here: apply it first"
         try:
@@ -56,5 +71,5 @@ class KeepUpdates:
             state.kept += 1
             key = update_key(update.campaign_id, update.wave, update.shard, record.offset)
             tx.put(key, record.value)
-        store(tx, campaign_key(update.campaign_id), state)
+        states[update.campaign_id] = state
         return None

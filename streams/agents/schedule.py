@@ -104,13 +104,13 @@ class LeadCampaigns:
     def __init__(self, user_shards: int, clock: Clock) -> None:
         self._user_shards = user_shards
         self._clock = clock
+        self._resting: dict[tuple[int, bytes], tuple[bytes, CampaignState]] = {}
 
     def __call__(self, tx: Transaction) -> bool:
         """Do what each campaign of the shard needs now; True if there may be more."""
         more = False
-        for key, _ in list(tx.scan(b"c")):
-            state = load(tx, key, CampaignState)
-            assert state is not None
+        for key, raw in list(tx.scan(b"c")):
+            state = self._state(tx, key, raw)
             now_ms = self._clock.now_ms(tx.now_ms)
             need = due(state, now_ms)
             match need:
@@ -120,9 +120,23 @@ class LeadCampaigns:
                     self._end(tx, state, need, now_ms)
                 case Due.LEARN:
                     self._learn(tx, state, now_ms, until=MOST_WAVES)
+            if need is Due.NOTHING and not state.changed:
+                self._resting[tx.number, key] = (raw, state)
             self._report(tx, state, now_ms)
             more |= need is not Due.NOTHING
         return more
+
+    def _state(self, tx: Transaction, key: bytes, raw: bytes) -> CampaignState:
+        """Read a state; one that nothing was done to since it was last looked at is kept.
+
+        A state that is being changed is never kept: its transaction may come to nothing.
+        """
+        known = self._resting.pop((tx.number, key), None)
+        if known is not None and known[0] == raw:
+            return known[1]
+        state = load(tx, key, CampaignState)
+        assert state is not None
+        return state
 
     def _start(self, tx: Transaction, state: CampaignState, now_ms: int) -> None:
         campaign = state.campaign

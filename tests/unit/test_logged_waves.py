@@ -84,7 +84,7 @@ class Course:
             ],
             **{"decided": len(rewards), "open": 0, "deciding": True, **progress},
         )
-        self._apply(KeepUpdates(1), update)
+        self._apply(KeepUpdates(1, Clock(wall_ms=None, ahead_ms=0, impossible_ms=0)), update)
 
     def lead(self) -> None:
         tx = self._begin()

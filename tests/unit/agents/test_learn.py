@@ -21,7 +21,7 @@ def led() -> MemoryShard:
 
 
 def told(shard: MemoryShard, *updates: object) -> list[str]:
-    return refusals(shard.apply(KeepUpdates(SHARDS), updates, "learning-updates"))
+    return refusals(shard.apply(KeepUpdates(SHARDS, clock()), updates, "learning-updates"))
 
 
 def state(shard: MemoryShard) -> CampaignState:

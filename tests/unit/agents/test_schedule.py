@@ -55,7 +55,7 @@ class Leader:
         return outputs
 
     def tell(self, *updates: LearningUpdate) -> list[str]:
-        return refusals(self.shard.apply(KeepUpdates(SHARDS), updates, "learning-updates"))
+        return refusals(self.shard.apply(KeepUpdates(SHARDS, clock()), updates, "learning-updates"))
 
     def finish(self, wave: int, rewards: dict[int, list[float]] | None = None) -> None:
         """Every shard has decided, and its outcomes are in."""
