@@ -63,7 +63,7 @@ bench: $(STAMP)/bench ## every figure with its bar, as build/bench/*.json
 	@$(RUN) pytest tests/bench -m bench -p no:randomly
 
 chaos: $(STAMP)/test ## the long fault suite, as build/chaos/*.json
-	@$(RUN) pytest tests/chaos -m chaos -p no:randomly
+	@$(RUN) pytest tests/chaos tests/kafka -m chaos -p no:randomly
 
 clean: ## what was built, but not the broker's cache
 	rm -rf build .venv

@@ -3,6 +3,7 @@
 Nothing here knows of Kafka, clocks or global random state.
 """
 
+from streams.core.policies.adaptive_thompson import AdaptiveThompson
 from streams.core.policies.base import ActionSet, Examples, Policy, draw, floored
 from streams.core.policies.disjoint_policies import DisjointLinearThompson, DisjointLinearUcb
 from streams.core.policies.epsilon_greedy import EpsilonGreedy
@@ -25,6 +26,7 @@ from streams.core.policies.uniform import Uniform
 __all__ = [
     "POLICIES",
     "ActionSet",
+    "AdaptiveThompson",
     "DisjointLinearThompson",
     "DisjointLinearUcb",
     "EpsilonGreedy",

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from schemas.errors import PolicyError
+from streams.core.policies.adaptive_thompson import AdaptiveThompson
 from streams.core.policies.base import Policy
 from streams.core.policies.disjoint_policies import DisjointLinearThompson, DisjointLinearUcb
 from streams.core.policies.epsilon_greedy import EpsilonGreedy
@@ -28,6 +29,7 @@ POLICIES: Mapping[str, type[Policy]] = {
         DisjointLinearThompson,
         DisjointLinearUcb,
         LogisticThompson,
+        AdaptiveThompson,
         EpsilonGreedy,
         Softmax,
         SquareCB,

@@ -5,6 +5,7 @@ def test_the_public_names_are_these():
     assert policies.__all__ == [
         "POLICIES",
         "ActionSet",
+        "AdaptiveThompson",
         "DisjointLinearThompson",
         "DisjointLinearUcb",
         "EpsilonGreedy",

@@ -29,7 +29,7 @@ def test_given_parameters_reach_the_policy():
     ("name", "params", "says"),
     [
         ("linear-tompson", {}, "no policy 'linear-tompson': did you mean 'linear-thompson'"),
-        ("zzz", {}, "give one of disjoint-linear-thompson, .*, uniform"),
+        ("zzz", {}, "give one of adaptive-thompson, .*, uniform"),
         ("linear-thompson", {"flor": 0.1}, "no parameter 'flor': did you mean 'floor'"),
         ("uniform", {"flor": 0.1}, "no parameter 'flor': there are none"),
         ("linear-thompson", {"floor": 1.5}, r"'floor' must lie in \[0, 1\], got 1.5"),
