@@ -1,0 +1,161 @@
+"""One kind of model with long and short memories, weighed by how well each foresaw what came."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from schemas.errors import PolicyError
+from streams.core.policies.data import ActionSet, BoolArray, Examples, FloatArray
+from streams.core.policies.hierarchical_linear import HierarchicalLinear
+from streams.core.policies.reward_model import BayesianModel
+
+__all__ = ["MixedMemory"]
+
+PART = 500  # examples
+SHARE = 0.005  # of the weight is given out anew at each part, so that none is out for good
+
+
+class MixedMemory(BayesianModel):
+    """A mixture of models, each weighted by the likelihood of every chunk before it was learned.
+
+    A chunk is taken in parts, so that a short memory that has seen the first of it is weighed by
+    the rest. After each, some of the weight is shared out as it was at first: what was best once
+    may be so no more (fixed share [1]_). Corrections are learned by all, and weigh nothing.
+
+    Parameters
+    ----------
+    members
+        Models that have learned nothing yet; the first forgets nothing.
+    prior
+        What is made of each before anything was seen; positive.
+
+    References
+    ----------
+    .. [1] Herbster & Warmuth 1998, Tracking the Best Expert.
+    """
+
+    CHUNKS_MATTER: ClassVar[bool] = True
+
+    def __init__(self, members: Sequence[HierarchicalLinear], prior: Sequence[float]) -> None:
+        self.members = tuple(members)
+        self._log_prior = np.log(np.asarray(prior) / np.sum(prior))
+        self.log_weights = self._log_prior.copy()
+
+    @property
+    def weights(self) -> FloatArray:
+        """How much is made of each member; they sum to 1."""
+        weights: FloatArray = np.exp(self.log_weights - np.logaddexp.reduce(self.log_weights))
+        return weights
+
+    def learn(self, examples: Examples) -> None:
+        """Learn part by part; before each, weigh the members by its new examples."""
+        n_parts = -(-len(examples) // PART)
+        for rows in np.array_split(np.arange(len(examples)), n_parts):
+            part = examples.taking(rows)
+            new = part.taking(part.is_new)
+            if len(new):
+                logs = self.log_weights + self._log_likelihoods(new)
+                logs -= np.logaddexp.reduce(logs)
+                share = SHARE * len(new) / PART
+                self.log_weights = np.logaddexp(
+                    np.log1p(-share) + logs, np.log(share) + self._log_prior
+                )
+            for member in self.members:
+                member.learn(part)
+        for member in self.members:
+            member.fit_scales()
+
+    def _log_likelihoods(self, new: Examples) -> FloatArray:
+        """Give how probable the examples were to each member, each example by itself.
+
+        With one noise for all: that of clicks moves with their rate, and a short memory must not
+        win by following it.
+        """
+        found = [member.foreseen(new) for member in self.members]
+        seen = min(float((error**2 / variance).mean()) for error, variance in found)
+        noise = max(seen, self.members[0].noise_variance)
+        return np.array(
+            [
+                -float((error**2 / (noise * variance) + np.log(variance)).sum()) / 2.0
+                for error, variance in found
+            ]
+        )
+
+    def expected(self, contexts: FloatArray, actions: ActionSet) -> FloatArray:
+        """Give the mixture's mean, (n, n_actions)."""
+        means = np.stack([member.expected(contexts, actions) for member in self.members])
+        expected: FloatArray = np.einsum("m,mna->na", self.weights, means)
+        return expected
+
+    def spread(self, contexts: FloatArray, actions: ActionSet) -> FloatArray:
+        """Give the mixture's standard deviation, (n, n_actions)."""
+        means = np.stack([member.expected(contexts, actions) for member in self.members])
+        spreads = np.stack([member.spread(contexts, actions) for member in self.members])
+        apart = means - np.einsum("m,mna->na", self.weights, means)
+        variance = np.einsum("m,mna->na", self.weights, spreads**2 + apart**2)
+        spread: FloatArray = np.sqrt(variance)
+        return spread
+
+    def shares(
+        self,
+        contexts: FloatArray,
+        actions: ActionSet,
+        eligible: BoolArray,
+        rng: np.random.Generator,
+        *,
+        draws: int,
+        widen: float,
+        handicap: FloatArray | None,
+    ) -> FloatArray:
+        """Mix the members' shares: as if one were drawn by its weight, then drawn from."""
+        mixed = np.zeros(eligible.shape)
+        for weight, member in zip(self.weights, self.members, strict=True):
+            if weight * draws < 1.0:  # none of its draws would be among them
+                continue
+            mixed += weight * member.shares(
+                contexts, actions, eligible, rng, draws=draws, widen=widen, handicap=handicap
+            )
+        shares: FloatArray = mixed / np.maximum(mixed.sum(axis=1, keepdims=True), 1e-300)
+        return shares
+
+    def rescale(self, factor: float) -> None:
+        """Go on as if every reward so far had been multiplied by a factor."""
+        for member in self.members:
+            member.rescale(factor)
+
+    def retire(self, actions: Collection[str]) -> None:
+        """Forget what is kept for these actions alone."""
+        for member in self.members:
+            member.retire(actions)
+
+    def learned(self) -> dict[str, object]:
+        """Give the weights, and what each member has learned."""
+        return {
+            "log_weights": self.log_weights,
+            "members": [member.learned() for member in self.members],
+        }
+
+    def restore(self, learned: Mapping[str, Any]) -> None:
+        """Take up the weights, and what each member has learned.
+
+        Raises
+        ------
+        PolicyError
+            If there are more or fewer members, or a weight is not finite.
+        """
+        logs, kept = np.array(learned["log_weights"]), learned["members"]
+        n = len(self.members)
+        if logs.shape != (n,) or len(kept) != n or not np.isfinite(logs).all():
+            raise PolicyError(
+                f"a mixture of {n} must have as many finite weights, got {logs}: "
+                "take another snapshot"
+            )
+        self.log_weights = logs
+        for member, own in zip(self.members, kept, strict=True):
+            member.restore(own)
+
+    def _add(self, source: "MixedMemory", discount: float) -> None:
+        for member, other in zip(self.members, source.members, strict=True):
+            member.warm_start(other, discount)
+        self.log_weights = source.log_weights.copy()
