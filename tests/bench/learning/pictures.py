@@ -51,8 +51,10 @@ def draw_curves(
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X("wave:Q", title="wave", axis=alt.Axis(tickMinStep=1)), color=colour
     )
-    bands = base.mark_area(opacity=0.15).encode(
-        y=alt.Y("low:Q", title="cumulative regret"), y2="high:Q"
+    bands = base.mark_area(opacity=0.10).encode(
+        y=alt.Y("low:Q", title="cumulative regret"),
+        y2="high:Q",
+        color=alt.Color("contestant:N", legend=None, sort=list(curves)),
     )
     lines = base.mark_line(strokeWidth=2).encode(
         y=alt.Y("regret:Q", title="cumulative regret"),
