@@ -47,14 +47,14 @@ def draw_curves(
             }
             for wave in range(1, len(mean) + 1)
         ]
-    colour = alt.Color("contestant:N", title=None, sort=list(curves))
+    plain = alt.Legend(symbolType="square", symbolOpacity=1)  # not as faint as the bands
+    colour = alt.Color("contestant:N", title=None, sort=list(curves), legend=plain)
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X("wave:Q", title="wave", axis=alt.Axis(tickMinStep=1)), color=colour
     )
     bands = base.mark_area(opacity=0.10).encode(
         y=alt.Y("low:Q", title="cumulative regret"),
         y2="high:Q",
-        color=alt.Color("contestant:N", legend=None, sort=list(curves)),
     )
     lines = base.mark_line(strokeWidth=2).encode(
         y=alt.Y("regret:Q", title="cumulative regret"),
