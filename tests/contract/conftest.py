@@ -84,7 +84,9 @@ def apicurio_files() -> Path:
             with system_certificates():
                 packed = _download(staging / "repository")
             with tarfile.open(packed) as archive:
-                archive.extractall(staging / "app", filter="data")
+                # Python 3.11.4 brought the filter.
+                safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+                archive.extractall(staging / "app", **safe)
             (staging / "app").rename(folder)
         except FETCH_ERRORS as error:
             raise BrokerError(f"Apicurio {VERSION} cannot be fetched: {error}") from error
