@@ -1,6 +1,6 @@
 """Identifiers as types, and the words that records share."""
 
-from typing import Final, NewType
+from typing import Final
 
 __all__ = [
     "BASELINE",
@@ -13,17 +13,8 @@ __all__ = [
     "QUIET_HOURS",
     "TIME_MARKER",
     "UNREACHABLE",
-    "ActionId",
     "AttributeValue",
-    "CampaignId",
-    "DecisionId",
-    "UserId",
 ]
-
-ActionId = NewType("ActionId", str)
-CampaignId = NewType("CampaignId", str)
-DecisionId = NewType("DecisionId", str)
-UserId = NewType("UserId", str)
 
 AttributeValue = None | bool | int | float | str | list[str]
 

@@ -1,7 +1,6 @@
 """Settings: read once, at the edge, from the environment (`GROUNDSWELL_*`), and passed down."""
 
 import re
-import socket
 from pathlib import Path
 from typing import Literal
 
@@ -86,11 +85,6 @@ class Settings(BaseSettings):
             if name
         }
         return dict(sorted(sources.items()))
-
-    @property
-    def worker_name(self) -> str:
-        """The instance name, or the host's."""
-        return self.instance or socket.gethostname()
 
 
 def load_settings(**given: object) -> Settings:

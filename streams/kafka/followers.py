@@ -37,19 +37,12 @@ class Follower:
         self._campaigns: dict[str, Campaign] = {}
         self._snapshots: dict[str, PolicySnapshot] = {}
         self._ready = threading.Event()
-        self._stop = threading.Event()
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
 
     def start(self) -> None:
         """Begin to read."""
         self._thread.start()
-
-    def stop(self) -> None:
-        """Stop reading."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(10)
 
     def wait_ready(self, timeout_s: float) -> bool:
         """Wait until everything that there was at the start has been read."""
@@ -96,7 +89,7 @@ class Follower:
             ends = self._ends(reader)
             reader.assign([TopicPartition(tp.topic, tp.partition, 0) for tp in ends])
             left = {(tp.topic, tp.partition): end for tp, end in ends.items() if end > 0}
-            while not self._stop.is_set():
+            while True:
                 for message in reader.consume(1000, 0.05):
                     if not message.error():
                         self._take(message.topic(), message.key(), message.value())

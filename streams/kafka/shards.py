@@ -97,11 +97,6 @@ class Shards:
         """Whether the group has spoken, and the shards of all that it gave are open."""
         return self._assigned and self._held == set(self._open)
 
-    @property
-    def open_shards(self) -> list[ShardId]:
-        """Kind and number of the shards that are open."""
-        return sorted(self._open)
-
     # ---- hand-over
 
     async def take_over(self, assigned: Iterable[TP]) -> None:

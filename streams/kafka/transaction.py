@@ -76,13 +76,7 @@ class Transaction:
         return self._store.get(key)
 
     def put(self, key: bytes, value: bytes) -> None:
-        """Set a state key.
-
-        Raises
-        ------
-        ShardError
-            If key and value exceed what the changelog takes: bound the state before.
-        """
+        """Set a state key; what exceeds the changelog's limit fails at the commit."""
         self.changes[key] = value
 
     def delete(self, key: bytes) -> None:
