@@ -45,6 +45,7 @@ from streams.core.ledger import (
     prune,
 )
 from streams.core.profiles import Profile, leave, note_kind, note_send, take_back_send
+from streams.kafka.metrics import FEEDBACK
 from streams.kafka.transaction import Incoming, Transaction
 
 __all__ = ["Attribute", "CloseDue"]
@@ -138,6 +139,8 @@ class Attribute:
             reason = self._clock.refusal(reward.occurred_at_ms)
             if reason is None:
                 tx.saw(record.topic, reward.occurred_at_ms, ahead_of_ms)
+                if reward.occurred_at_ms > ahead_of_ms:
+                    FEEDBACK.labels("early").inc()
                 if reward.kind == TIME_MARKER:
                     continue
                 reason = self._join(tx, reward, gathered)
@@ -155,15 +158,19 @@ class Attribute:
         ledger = ledger or Ledger()
         profile = profile or Profile()
         if is_repeated(ledger, reward):
+            FEEDBACK.labels("duplicate").inc()
             return None
         entry = find_entry(ledger, reward, gathered.campaign)
         if entry is None and reward.decision_id is not None and reward.kind != UNSUBSCRIBE:
+            FEEDBACK.labels("unknown").inc()
             return (
                 f"unknown: there is no decision {reward.decision_id} of this user, or it is beyond "
                 "its correction horizon: send back the decision_id as it came"
             )
         note_kind(profile, reward.kind, reward.occurred_at_ms)
-        if entry is not None and not self._credit(reward, entry, profile, gathered):
+        if entry is None:
+            FEEDBACK.labels("unmatched").inc()
+        elif not self._credit(reward, entry, profile, gathered):
             return (
                 f"a {reward.kind} of value {reward.value} makes a reward that is too large to "
                 "learn from: lower its weight in the campaign"
@@ -180,6 +187,7 @@ class Attribute:
         """Credit feedback; False where it cannot be."""
         campaign = gathered.campaign(entry)
         result = credit(entry, reward, campaign)
+        FEEDBACK.labels(result.verdict.value).inc()
         if result.verdict is Verdict.CORRECTED and entry.delivered is not False:
             gathered.add(
                 Outcome(

@@ -2,7 +2,7 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
-__all__ = ["APPLIED", "COMMIT_SECONDS", "EMITTED", "LAG", "OPEN_SHARDS", "READ_AGAIN"]
+__all__ = ["APPLIED", "COMMIT_SECONDS", "EMITTED", "FEEDBACK", "LAG", "OPEN_SHARDS", "READ_AGAIN"]
 
 APPLIED = Counter("groundswell_records_applied", "Input records that the state contains", ["input"])
 EMITTED = Counter("groundswell_records_emitted", "Records committed to a topic", ["topic"])
@@ -12,5 +12,11 @@ COMMIT_SECONDS = Histogram(
     buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
 )
 OPEN_SHARDS = Gauge("groundswell_open_shards", "Shards that this worker holds", ["kind"])
+FEEDBACK = Counter(
+    "groundswell_feedback",
+    "Feedback by what became of it: credited, corrected, outside (of its window), too-late, "
+    "duplicate, unmatched (no decision that it could answer), unknown, early, ...",
+    ["verdict"],
+)
 LAG = Gauge("groundswell_lag_records", "Records of this worker's inputs that are not applied yet")
 READ_AGAIN = Counter("groundswell_read_again", "Times that skipped records were read again")

@@ -3,6 +3,7 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from schemas.campaign import ContextFeature
 from schemas.ids import TIME_MARKER
@@ -352,3 +353,25 @@ def test_a_record_keeps_its_bytes_and_origin_in_the_dead_letters():
     assert letter.key == incoming(b"garbage").key
     assert headers["kafka_dlt-original-topic"] == b"rewards"
     assert headers["kafka_dlt-original-offset"] == b"0"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "given"),
+    [
+        ("credited", {}),
+        ("outside", {"after_ms": 10_000_000}),
+        ("duplicate", {"reward_id": "twice"}),
+        ("unmatched", {"user_id": BOB, "decision_id": None}),
+        ("unknown", {"decision_id": "f" * 32}),
+        ("early", {"after_ms": 400_000}),
+    ],
+)
+def test_feedback_is_counted_by_what_became_of_it(verdict, given):
+    shard, decisions = wave_of(ANN)
+    before = REGISTRY.get_sample_value("groundswell_feedback_total", {"verdict": verdict}) or 0
+    reward = click(decisions[ANN], **given)
+    shard.apply(joining(), [reward], "rewards")
+    if verdict == "duplicate":
+        shard.apply(joining(), [reward], "rewards")
+    after = REGISTRY.get_sample_value("groundswell_feedback_total", {"verdict": verdict})
+    assert after == before + 1
