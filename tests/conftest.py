@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 import structlog
 from confluent_kafka.admin import AdminClient
@@ -21,6 +22,12 @@ from confluent_kafka.admin import AdminClient
 from schemas.errors import BrokerError
 from streams.kafka.broker import EmbeddedKafka
 from streams.kafka.reach import require_broker
+
+# A machine that is busy is no reason for a test to fail.
+hypothesis.settings.register_profile(
+    "groundswell", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("groundswell")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
