@@ -164,7 +164,7 @@ def _verdict(
     for user in people:
         verdict.compare(f"decisions for {user}", 1, per_user[user])
     sent = {d.decision_id for d in decisions if d.action != NO_SEND}
-    snapshot = deployment.snapshot()
+    snapshot = deployment.settled_snapshot(sender)
     verdict.compare("examples learned", len(sent), snapshot.examples)
     for kind in ("click", "purchase"):
         verdict.compare(f"{kind}s learned", sender.total(kind), snapshot.feedback.get(kind, 0))

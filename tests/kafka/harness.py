@@ -202,6 +202,20 @@ class Deployment:
         ]
         return newest[-1] if newest else None
 
+    def settled_snapshot(self, sender: "Sender") -> Any:
+        """The newest snapshot, once it has (at least) all that was sent.
+
+        On a busy machine feedback may come after its window was closed: it is then a correction,
+        and what comes after the last wave is learned within a minute.
+        """
+
+        def has_all() -> bool:
+            learned = self.snapshot().feedback
+            return all(learned.get(k, 0) >= sender.total(k) for k in ("click", "purchase"))
+
+        wait_until(has_all, 120, "the newest snapshot has all feedback")
+        return self.snapshot()
+
     def state(self, topic: Topic = SHARD_CHANGELOG) -> dict[tuple[int, bytes], bytes]:
         """The state of all shards by its changelog, markers and offsets left out."""
         state: dict[tuple[int, bytes], bytes] = {}

@@ -155,7 +155,7 @@ def test_garbage_on_every_input_is_put_aside_with_its_bytes_origin_and_reason(lo
         assert int(headers["kafka_dlt-original-partition"]) >= 0
     assert not expected
     assert {decision.user_id for decision in loop.decisions()} == set(USERS)
-    snapshot = loop.snapshot()
+    snapshot = loop.settled_snapshot(sender)
     assert snapshot.feedback.get("click", 0) == sender.total("click")
     assert loop.workers[0].poll() is None
     assert loop.count(0, "shards_opened") == 1
