@@ -107,6 +107,11 @@ class Campaign:
         if not self.reward_weights and not self.value_weights:
             raise CampaignError("rewards: name at least one kind of feedback, such as click: 1")
 
+    @property
+    def closes_after_ms(self) -> int:
+        """Milliseconds after a decision at which it is closed: its window and the lateness."""
+        return self.attribution_window_ms + self.allowed_lateness_ms
+
     def _check_templates(self) -> None:
         ids = [template.id for template in self.templates]
         if not 1 <= len(ids) <= MOST_TEMPLATES:
@@ -150,11 +155,10 @@ class Campaign:
                 raise CampaignError(f"{name} must be above 0, got {getattr(self, name)}")
         if self.allowed_lateness_ms < 0:
             raise CampaignError(f"allowed_lateness_ms may not be {self.allowed_lateness_ms}")
-        closes = self.attribution_window_ms + self.allowed_lateness_ms
-        if self.correction_horizon_ms < closes:
+        if self.correction_horizon_ms < self.closes_after_ms:
             raise CampaignError(
                 f"correction_horizon of {self.correction_horizon_ms} ms ends before the window "
-                f"and its lateness ({closes} ms): make it longer"
+                f"and its lateness ({self.closes_after_ms} ms): make it longer"
             )
         for name in ("quiet_from_minute", "quiet_until_minute"):
             minute = getattr(self, name)

@@ -181,9 +181,7 @@ class DecideChunk:
         profile = load(tx, profile_key(user), Profile) or Profile()
         note_send(profile, decision.decided_at_ms)
         store(tx, profile_key(user), profile)
-        due_ms = (
-            decision.decided_at_ms + campaign.attribution_window_ms + campaign.allowed_lateness_ms
-        )
+        due_ms = decision.decided_at_ms + campaign.closes_after_ms
         tx.put(timer_key(due_ms, CLOSE, user, decision.decision_id), b"")
 
     def _finish(self, tx: Transaction, running: RunningWave, tallies: list[Tally]) -> None:

@@ -139,11 +139,7 @@ class EnterLogged:
         context = np.array(encoder.encode(logged.attributes, {}), dtype="<f4")
         ledger.entries.append(_entry_of(logged, start, context.tobytes()))
         store(tx, ledger_key(logged.user_id), ledger)
-        due_ms = (
-            logged.decided_at_ms
-            + start.campaign.attribution_window_ms
-            + start.campaign.allowed_lateness_ms
-        )
+        due_ms = logged.decided_at_ms + start.campaign.closes_after_ms
         tx.put(timer_key(due_ms, CLOSE, logged.user_id, logged.decision_id), b"")
         return True
 

@@ -15,7 +15,7 @@ from schemas.campaign import Campaign
 from schemas.learning import PolicySnapshot
 from schemas.topics import CAMPAIGNS, POLICY_SNAPSHOTS, Topic
 from schemas.wire import Codec, Unreadable
-from streams.kafka.read import bounds, partitions_of
+from streams.kafka.read import bounds, groupless_reader, partitions_of
 
 __all__ = ["Follower"]
 
@@ -74,17 +74,7 @@ class Follower:
             log.exception("follower_failed")
 
     def _read(self) -> None:
-        reader = Consumer(
-            {
-                "bootstrap.servers": self._bootstrap,
-                "group.id": "none",
-                "enable.auto.commit": False,
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "earliest",
-                "fetch.wait.max.ms": 50,
-                "log_level": 2,
-            }
-        )
+        reader = groupless_reader(self._bootstrap, {"fetch.wait.max.ms": 50})
         try:
             ends = self._ends(reader)
             reader.assign([TopicPartition(tp.topic, tp.partition, 0) for tp in ends])

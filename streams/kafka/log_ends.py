@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import TopicPartition
 from faust.types import TP
 
 from schemas.errors import ShardError
-from streams.kafka.read import bounds, partitions_of
+from streams.kafka.read import bounds, groupless_reader, partitions_of
 from streams.kafka.shard import Shard
 
 __all__ = ["check_log", "check_logs", "log_ends"]
@@ -17,7 +17,7 @@ def log_ends(bootstrap: str, partitions: Iterable[TP]) -> dict[TP, tuple[int, in
 
     Of two topics that belong together the company's own may have fewer partitions.
     """
-    reader = Consumer({"bootstrap.servers": bootstrap, "group.id": "none", "log_level": 2})
+    reader = groupless_reader(bootstrap)
     try:
         wanted = list(partitions)
         numbers = {topic: partitions_of(reader, topic) for topic in {tp.topic for tp in wanted}}

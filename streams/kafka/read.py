@@ -1,7 +1,7 @@
 """Topics read from outside the group: to their end as of now, or on and on."""
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import (
@@ -17,7 +17,7 @@ from confluent_kafka import (
 from schemas.errors import BrokerError, BusError, TopicError
 from streams.kafka.transaction import Incoming
 
-__all__ = ["bounds", "follow", "partitions_of", "read_all"]
+__all__ = ["bounds", "follow", "groupless_reader", "partitions_of", "read_all"]
 
 REQUEST_S = 10.0
 POLL_S = 0.2
@@ -118,18 +118,29 @@ def follow(
 
 
 def _reader(bootstrap: str) -> Consumer:
+    return groupless_reader(
+        bootstrap,
+        {
+            "enable.partition.eof": True,
+            "allow.auto.create.topics": False,
+            "fetch.wait.max.ms": 50,
+            "fetch.message.max.bytes": 8 * 1024 * 1024,
+            "log_level": 0,
+        },
+    )
+
+
+def groupless_reader(bootstrap: str, options: Mapping[str, object] | None = None) -> Consumer:
+    """A consumer of committed records that is assigned its partitions and commits no offsets."""
     return Consumer(
         {
             "bootstrap.servers": bootstrap,
             "group.id": "none",  # librdkafka wants one; nothing is ever committed in it
             "enable.auto.commit": False,
-            "enable.partition.eof": True,
             "isolation.level": "read_committed",
             "auto.offset.reset": "earliest",  # what retention took away meanwhile is skipped
-            "allow.auto.create.topics": False,
-            "fetch.wait.max.ms": 50,
-            "fetch.message.max.bytes": 8 * 1024 * 1024,
-            "log_level": 0,
+            "log_level": 2,
+            **(options or {}),
         }
     )
 

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import msgspec
 import structlog
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import TopicPartition
 
 from schemas.errors import BusError, ShardError
 from schemas.topics import Topic
 from schemas.wire import Codec
 from streams.kafka.metrics import APPLIED, COMMIT_SECONDS, EMITTED
 from streams.kafka.producer import TransactionalProducer
+from streams.kafka.read import groupless_reader
 from streams.kafka.store import Store, StoreOptions
 from streams.kafka.transaction import Incoming, Transaction
 
@@ -116,17 +117,7 @@ class Shard:
         if marker <= position + 1 and position > 0:
             return  # between them lies only the end of the last transaction
         started, restored = time.monotonic(), 0
-        reader = Consumer(
-            {
-                "bootstrap.servers": self._config.bootstrap,
-                "group.id": "none",
-                "enable.auto.commit": False,
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "earliest",
-                "fetch.max.bytes": 64 * 1024 * 1024,
-                "log_level": 2,
-            }
-        )
+        reader = groupless_reader(self._config.bootstrap, {"fetch.max.bytes": 64 * 1024 * 1024})
         try:
             reader.assign([TopicPartition(self._changelog, self.number, position)])
             ended, said = False, started
