@@ -26,50 +26,19 @@ missing value, or of two types (text, number, yes/no, list), is False, whichever
 
 import ast
 import difflib
-import operator
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from schemas.errors import ExpressionError
+from streams.core import conditions
+from streams.core.conditions import AttributeValue, ProfileView, Test, Value
 
 __all__ = ["AttributeValue", "ProfileView", "Segment", "compile_segment"]
 
-AttributeValue = None | bool | int | float | str | tuple[str, ...]
-
 MAX_LENGTH = 4_000  # characters
 MAX_DEPTH = 32  # conditions within conditions
-MS_PER_DAY = 86_400_000.0
-
-
-class ProfileView(Protocol):
-    """What an expression may see of a profile."""
-
-    @property
-    def attributes(self) -> Mapping[str, AttributeValue]:
-        """Attributes by name."""
-        ...
-
-    def event_count(self, event_type: str, /) -> int:
-        """Events of a type that were counted."""
-        ...
-
-    def last_event_ms(self, event_type: str, /) -> int | None:
-        """When the last one was, in milliseconds since 1970; None if there was none."""
-        ...
-
-    def reachable(self, channel: str, /) -> bool:
-        """Whether a channel has an address and consent."""
-        ...
-
-    def unsubscribed(self, channel: str, /) -> bool:
-        """Whether the user unsubscribed from a channel."""
-        ...
-
-
-Value = Callable[[ProfileView, int], AttributeValue]
-Test = Callable[[ProfileView, int], bool]
+_KNOWN = ", ".join(conditions.FUNCTIONS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,158 +73,8 @@ def compile_segment(text: str) -> Segment:
     return Segment(text=text, test=_Compiler(text).compile())
 
 
-# --- values and what may be compared ---
-
-_KINDS: Mapping[type, str] = {
-    bool: "yes/no",
-    int: "number",
-    float: "number",
-    str: "text",
-    tuple: "list",
-}
-_ORDERED: Mapping[type, str] = {int: "number", float: "number", str: "text"}
-
-_EQUALITY: Mapping[type[ast.cmpop], Callable[[object, object], bool]] = {
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-}
-_ORDER: Mapping[type[ast.cmpop], Callable[..., bool]] = {
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-}
-
-
-def _events(name: str) -> Value:
-    return lambda profile, _now_ms: profile.event_count(name)
-
-
-def _days_since(name: str) -> Value:
-    def value(profile: ProfileView, now_ms: int) -> float | None:
-        last_ms = profile.last_event_ms(name)
-        # an event may be a little ahead of the shard's clock
-        return None if last_ms is None else max(0.0, (now_ms - last_ms) / MS_PER_DAY)
-
-    return value
-
-
-def _reachable(name: str) -> Value:
-    return lambda profile, _now_ms: profile.reachable(name)
-
-
-def _unsubscribed(name: str) -> Value:
-    return lambda profile, _now_ms: profile.unsubscribed(name)
-
-
-def _attribute(name: str) -> Value:
-    return lambda profile, _now_ms: profile.attributes.get(name)
-
-
-def _is_set(name: str) -> Value:
-    return lambda profile, _now_ms: profile.attributes.get(name) is not None
-
-
-_FUNCTIONS: Mapping[str, Callable[[str], Value]] = {
-    "attribute": _attribute,
-    "days_since": _days_since,
-    "events": _events,
-    "is_set": _is_set,
-    "reachable": _reachable,
-    "unsubscribed": _unsubscribed,
-}
-_KNOWN = ", ".join(_FUNCTIONS)
-
 # what people write who think in JSON or SQL
 _FOREIGN = {"true": "True", "false": "False", "null": "None", "none": "None"}
-
-
-# --- tests ---
-
-
-def _all_of(tests: list[Test]) -> Test:
-    if len(tests) == 2:
-        first, second = tests
-        return lambda profile, now_ms: first(profile, now_ms) and second(profile, now_ms)
-
-    def test(profile: ProfileView, now_ms: int) -> bool:
-        for each in tests:  # noqa: SIM110 - a generator costs three times as much
-            if not each(profile, now_ms):
-                return False
-        return True
-
-    return test
-
-
-def _any_of(tests: list[Test]) -> Test:
-    def test(profile: ProfileView, now_ms: int) -> bool:
-        for each in tests:  # noqa: SIM110 - as above
-            if each(profile, now_ms):
-                return True
-        return False
-
-    return test
-
-
-def _negated(inner: Test) -> Test:
-    return lambda profile, now_ms: not inner(profile, now_ms)
-
-
-def _truth(value: Value) -> Test:
-    return lambda profile, now_ms: bool(value(profile, now_ms))
-
-
-def _constant(value: AttributeValue) -> Value:
-    return lambda _profile, _now_ms: value
-
-
-def _presence(value: Value, expected: bool) -> Test:
-    return lambda profile, now_ms: (value(profile, now_ms) is not None) is expected
-
-
-def _comparison(
-    left: Value,
-    right: Value,
-    compare: Callable[..., bool],
-    kinds: Mapping[type, str],
-) -> Test:
-    def test(profile: ProfileView, now_ms: int) -> bool:
-        a = left(profile, now_ms)
-        kind = kinds.get(type(a))
-        if kind is None:
-            return False
-        b = right(profile, now_ms)
-        return kind == kinds.get(type(b)) and compare(a, b)
-
-    return test
-
-
-def _membership(left: Value, elements: tuple[AttributeValue, ...], expected: bool) -> Test:
-    kinds = {_KINDS[type(element)] for element in elements}
-    members = frozenset((_KINDS[type(element)], element) for element in elements)
-
-    def test(profile: ProfileView, now_ms: int) -> bool:
-        value = left(profile, now_ms)
-        kind = _KINDS.get(type(value))
-        if kind is None or (kinds and kind not in kinds):
-            return False
-        return ((kind, value) in members) is expected
-
-    return test
-
-
-def _inclusion(left: Value, right: Value, expected: bool) -> Test:
-    def test(profile: ProfileView, now_ms: int) -> bool:
-        listed = right(profile, now_ms)
-        value = left(profile, now_ms)
-        if type(listed) is not tuple or type(value) is not str:
-            return False
-        return (value in listed) is expected
-
-    return test
-
-
-# --- from text to tests ---
 
 
 class _Compiler:
@@ -299,15 +118,19 @@ class _Compiler:
         match node:
             case ast.BoolOp(op=op, values=values):
                 tests = [self.condition(value, depth + 1) for value in values]
-                return _all_of(tests) if isinstance(op, ast.And) else _any_of(tests)
+                return (
+                    conditions.all_of(tests)
+                    if isinstance(op, ast.And)
+                    else conditions.any_of(tests)
+                )
             case ast.UnaryOp(op=ast.Not(), operand=operand):
-                return _negated(self.condition(operand, depth + 1))
+                return conditions.negated(self.condition(operand, depth + 1))
             case ast.Compare():
                 return self.comparison(node)
             case ast.Constant(value=bool()):
-                return _truth(self.value(node))
+                return conditions.truth(self.value(node))
             case ast.Name() | ast.Call():
-                return _truth(self.value(node))
+                return conditions.truth(self.value(node))
             case _:
                 raise self.refused(
                     node,
@@ -321,7 +144,7 @@ class _Compiler:
             self.link(left, op, right)
             for left, op, right in zip(operands[:-1], node.ops, operands[1:], strict=True)
         ]
-        return tests[0] if len(tests) == 1 else _all_of(tests)
+        return tests[0] if len(tests) == 1 else conditions.all_of(tests)
 
     def link(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> Test:
         if isinstance(op, ast.In | ast.NotIn):
@@ -330,21 +153,21 @@ class _Compiler:
             raise self.refused(right, "a comparison with 'is'", "== or !=")
         for none, other in ((right, left), (left, right)):
             if isinstance(none, ast.Constant) and none.value is None:
-                if type(op) not in _EQUALITY:
+                if type(op) not in conditions.EQUALITY:
                     raise self.refused(none, "None in a comparison of size", "== None or != None")
-                return _presence(self.value(other), isinstance(op, ast.NotEq))
+                return conditions.presence(self.value(other), isinstance(op, ast.NotEq))
         a, b = self.value(left), self.value(right)
-        if type(op) in _EQUALITY:
-            return _comparison(a, b, _EQUALITY[type(op)], _KINDS)
-        return _comparison(a, b, _ORDER[type(op)], _ORDERED)
+        if type(op) in conditions.EQUALITY:
+            return conditions.comparison(a, b, conditions.EQUALITY[type(op)], conditions.KINDS)
+        return conditions.comparison(a, b, conditions.ORDER[type(op)], conditions.ORDERED)
 
     def membership(self, left: ast.expr, right: ast.expr, expected: bool) -> Test:
         value = self.value(left)
         match right:
             case ast.Tuple(elts=nodes) | ast.List(elts=nodes):
-                return _membership(value, tuple(map(self.element, nodes)), expected)
+                return conditions.membership(value, tuple(map(self.element, nodes)), expected)
             case ast.Name() | ast.Call():
-                return _inclusion(value, self.value(right), expected)
+                return conditions.inclusion(value, self.value(right), expected)
             case _:
                 raise self.refused(
                     right,
@@ -376,20 +199,20 @@ class _Compiler:
     def value(self, node: ast.expr) -> Value:
         literal = self.literal(node)
         if literal is not None:
-            return _constant(literal)
+            return conditions.constant(literal)
         match node:
             case ast.Constant(value=None):
-                return _constant(None)
+                return conditions.constant(None)
             case ast.Name(id=name) if name in _FOREIGN:
                 raise self.refused(node, f"'{name}'", f'{_FOREIGN[name]}, or attribute("{name}")')
-            case ast.Name(id=name) if name in _FUNCTIONS:
+            case ast.Name(id=name) if name in conditions.FUNCTIONS:
                 raise self.refused(
                     node,
                     f"the function '{name}' without a name in brackets",
                     f'{name}("..."), or attribute("{name}")',
                 )
             case ast.Name(id=name):
-                return _attribute(name)
+                return conditions.attribute(name)
             case ast.Call():
                 return self.call(node)
             case _:
@@ -403,13 +226,13 @@ class _Compiler:
         if not isinstance(node.func, ast.Name):
             raise self.refused(node, f"a call of {_described(node.func)}", f"one of {_KNOWN}")
         name = node.func.id
-        if name not in _FUNCTIONS:
-            near = difflib.get_close_matches(name, _FUNCTIONS, n=1)
+        if name not in conditions.FUNCTIONS:
+            near = difflib.get_close_matches(name, conditions.FUNCTIONS, n=1)
             hint = f"{near[0]} (the nearest); all: {_KNOWN}" if near else f"one of {_KNOWN}"
             raise self.refused(node, f"the unknown function '{name}'", hint)
         match node:
             case ast.Call(args=[ast.Constant(value=str(argument))], keywords=[]) if argument:
-                return _FUNCTIONS[name](argument)
+                return conditions.FUNCTIONS[name](argument)
             case _:
                 raise self.refused(
                     node, f"{name} with other than one quoted name", f'{name}("...")'
