@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from schemas.checks import check_finite, check_name, check_share, check_text
 from schemas.errors import CampaignError
-from schemas.ids import NO_SEND
+from schemas.ids import NO_SEND, TIME_MARKER
 
 __all__ = ["Campaign", "ContextFeature", "PolicyParam", "Template", "WaveStart"]
 
@@ -12,7 +12,8 @@ PolicyParam = bool | int | float | str | list[str]
 
 STATUSES = ("active", "paused", "stopped", "logged")
 MOST_TEMPLATES = 200
-MOST_WAVES = 1000
+MOST_WAVES = 1000  # of an audience's instalments
+LAST_WAVE = 2**31 - 1  # of a triggered campaign's periods: what a state key holds
 MINUTES_A_DAY = 1440
 
 
@@ -93,6 +94,9 @@ class Campaign:
     quiet_from_minute: int | None = None
     quiet_until_minute: int | None = None
     value_weights: dict[str, float] = field(default_factory=dict)
+    trigger_event: str | None = None
+    trigger_every_ms: int = 0
+    learn_every_ms: int = 600_000
 
     def __post_init__(self) -> None:
         check_name("campaign", self.campaign_id)
@@ -101,11 +105,17 @@ class Campaign:
         self._check_templates()
         self._check_audience()
         self._check_times()
+        self._check_trigger()
         for table in ("reward_weights", "value_weights"):
             for kind, weight in getattr(self, table).items():
                 check_finite(f"{table}.{kind}", weight, CampaignError)
         if not self.reward_weights and not self.value_weights:
             raise CampaignError("rewards: name at least one kind of feedback, such as click: 1")
+
+    @property
+    def triggered(self) -> bool:
+        """Whether an event of a user starts a decision, and no schedule."""
+        return self.trigger_event is not None
 
     @property
     def closes_after_ms(self) -> int:
@@ -143,6 +153,31 @@ class Campaign:
             raise CampaignError(f"waves must be 1 to {MOST_WAVES}, got {self.waves}")
         if self.cap_sends is not None and not 1 <= self.cap_sends <= 32:
             raise CampaignError(f"cap.sends must be 1 to 32, got {self.cap_sends}")
+
+    def _check_trigger(self) -> None:
+        if self.trigger_event is not None:
+            check_text("trigger.event", self.trigger_event, 128, CampaignError)
+            if self.trigger_event == TIME_MARKER:
+                raise CampaignError(
+                    f"trigger.event {TIME_MARKER} is reserved for replayed logs: name another event"
+                )
+            if self.waves != 1:
+                raise CampaignError(
+                    f"waves must be absent with a trigger, got {self.waves}: a triggered campaign "
+                    "has a wave for every learn_every, as long as it is active"
+                )
+            if self.status == "logged":
+                raise CampaignError("trigger: a replayed log has none, remove it")
+        if self.trigger_every_ms < 0:
+            raise CampaignError(
+                f"trigger.at_most_every_ms must be at least 0, got {self.trigger_every_ms}: 0 "
+                "is no bound"
+            )
+        if self.learn_every_ms < 1000:
+            raise CampaignError(
+                f"trigger.learn_every_ms must be at least 1000, got {self.learn_every_ms}: each "
+                "time is a copy of the policy"
+            )
 
     def _check_times(self) -> None:
         for name in (

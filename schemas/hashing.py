@@ -24,9 +24,16 @@ def share_of(salt: str, user_id: str) -> float:
     return (raw >> 11) / _TWO_53
 
 
-def decision_id(campaign_id: str, wave: int, user_id: str) -> str:
-    """The id of a decision: the same again after any retry. 32 hexadecimal digits."""
-    raw = mmh3.hash_bytes(f"{campaign_id}\x00{wave}\x00{user_id}".encode())
+def decision_id(campaign_id: str, wave: int, user_id: str, event: int | None = None) -> str:
+    """The id of a decision: the same again after any retry. 32 hexadecimal digits.
+
+    Parameters
+    ----------
+    event
+        What tells the event apart that triggered it; None where the wave's schedule did.
+    """
+    trigger = "" if event is None else f"\x00{event}"
+    raw = mmh3.hash_bytes(f"{campaign_id}\x00{wave}\x00{user_id}{trigger}".encode())
     return raw.hex()
 
 

@@ -34,6 +34,7 @@ from streams.agents.learn import KeepUpdates
 from streams.agents.logged import EnterLogged
 from streams.agents.profile import FoldProfiles
 from streams.agents.schedule import LeadCampaigns, TakeUpCampaigns
+from streams.agents.triggers import Triggers
 from streams.kafka.assignor import CoPartitionedAssignor
 from streams.kafka.followers import Follower
 from streams.kafka.provision import Shape, ensure_topics
@@ -103,6 +104,7 @@ class Worker:
             impossible_ms=int(settings.time_impossible_s * 1000),
         )
         self._follower = Follower(settings.bootstrap, settings.topic_prefix, self._codec)
+        self._triggers = Triggers(self._follower, settings.chunk_size, self._clock)
         self._kinds = _kinds(settings)
         self._app = self._faust_app()
         self._shards = self._make_shards()
@@ -164,6 +166,7 @@ class Worker:
         )
         users: list[Step] = [
             CloseDue(),
+            self._triggers,
             DecideChunk(self._follower, settings.chunk_size, self._clock),
         ]
         campaigns: list[Step] = [LeadCampaigns(settings.user_partitions, self._clock)]
@@ -184,8 +187,9 @@ class Worker:
     def _attach_agents(self) -> None:
         users = self._settings.user_partitions
         most_bytes = self._settings.profile_kb * 1024
+        fold = FoldProfiles(users, most_bytes, self._clock, self._triggers)
         handlers: dict[str, tuple[str, Handler]] = {
-            USER_EVENTS.name: ("profile", FoldProfiles(users, most_bytes, self._clock)),
+            USER_EVENTS.name: ("profile", fold),
             REWARDS.name: ("attribute", Attribute(users, self._clock)),
             LOGGED_DECISIONS.name: ("logged", EnterLogged(self._follower, users)),
             WAVE_STARTS.name: ("decide", StartWaves()),

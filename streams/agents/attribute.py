@@ -9,17 +9,19 @@ from schemas.records import Reward
 from schemas.topics import LEARNING_EXAMPLES, REWARDS
 from schemas.wire import Unreadable
 from streams.agents.clock import Clock
-from streams.agents.decide import progress_update, tell
 from streams.agents.profile import wrong_shard
+from streams.agents.sending import progress_update, tell
 from streams.agents.state import (
     CLOSE,
     FORGET,
+    REST,
     RunningWave,
     Timer,
     ledger_key,
     load,
     profile_key,
     read_timer,
+    rest_key,
     store,
     store_wave,
     timer_key,
@@ -217,6 +219,9 @@ class CloseDue:
             timer = read_timer(key)
             tx.delete(key)
             handled += 1
+            if timer.what == REST:
+                _end_rest(tx, timer)
+                continue
             ledger = load(tx, ledger_key(timer.user), Ledger)
             if ledger is None:
                 continue
@@ -258,6 +263,14 @@ class CloseDue:
             )
         forget_ms = entry.decided_at_ms + campaign.correction_horizon_ms
         tx.put(timer_key(max(forget_ms, timer.due_ms), FORGET, timer.user, timer.decision_id), b"")
+
+
+def _end_rest(tx: Transaction, timer: Timer) -> None:
+    """Forget that a user rests, unless a later event has begun another rest."""
+    key = rest_key(timer.user, timer.decision_id)
+    until_ms = tx.get(key)
+    if until_ms is not None and int(until_ms) <= timer.due_ms:
+        tx.delete(key)
 
 
 def _due(tx: Transaction) -> list[bytes]:

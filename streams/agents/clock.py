@@ -30,6 +30,10 @@ class Clock:
         """The time of what a worker does now: the wall clock's, in a replay event time."""
         return event_ms if self.wall_ms is None else max(event_ms, self.wall_ms())
 
+    def answers_ms(self, event_ms: int, occurred_ms: int) -> int:
+        """The time of what answers a record: the wall clock's, in a replay not before it."""
+        return self.now_ms(event_ms if self.wall_ms is not None else max(event_ms, occurred_ms))
+
     def ahead_of_ms(self) -> int:
         """Up to where a record's time advances event time."""
         return LAST_TIME_MS if self.wall_ms is None else self.wall_ms() + self.ahead_ms

@@ -3,14 +3,14 @@
 import math
 from collections.abc import Sequence
 
-from schemas.campaign import MOST_WAVES
+from schemas.campaign import LAST_WAVE
 from schemas.errors import GroundswellError
 from schemas.learning import LearningUpdate
 from schemas.wire import Unreadable
 from streams.agents.clock import Clock
-from streams.agents.state import campaign_key, load, store, update_key
+from streams.agents.state import campaign_key, ended_key, load, store, update_key
 from streams.core.learning import examples_in
-from streams.core.schedule import CampaignState, note_update
+from streams.core.schedule import CampaignState, WaveState, note_update
 from streams.kafka.transaction import Incoming, Transaction
 
 __all__ = ["KeepUpdates"]
@@ -50,7 +50,7 @@ class KeepUpdates:
         record: Incoming,
         states: dict[str, CampaignState],
     ) -> str | None:
-        if not (0 <= update.wave < MOST_WAVES and 0 <= update.shard < self._user_shards):
+        if not (0 <= update.wave <= LAST_WAVE and 0 <= update.shard < self._user_shards):
             return f"there is no wave {update.wave} or no shard {update.shard} of the users"
         sums = ((t.reward_sum, t.reward_square_sum) for t in update.tallies)
         if not all(math.isfinite(part) for pair in sums for part in pair):
@@ -64,9 +64,13 @@ class KeepUpdates:
             examples_in(update, state.campaign)
         except GroundswellError as error:
             return str(error)
-        if not note_update(state, update, self._user_shards):
+        aside = ended_key(update.campaign_id, update.wave)
+        ended = load(tx, aside, WaveState) if state.campaign.triggered else None
+        if not note_update(state, update, self._user_shards, ended):
             return f"campaign {update.campaign_id} never started wave {update.wave}"
-        if update.rewards or update.tallies:
+        if ended is not None:
+            store(tx, aside, ended)
+        if update.rewards or any(tally.feedback or tally.closed for tally in update.tallies):
             assert record.value is not None
             state.kept += 1
             key = update_key(update.campaign_id, update.wave, update.shard, record.offset)

@@ -11,9 +11,9 @@ from schemas.ids import LOGGED, TIME_MARKER
 from schemas.records import LoggedDecision
 from schemas.topics import LOGGED_DECISIONS
 from schemas.wire import Unreadable
-from streams.agents.decide import Known, progress_update, tell
 from streams.agents.profile import wrong_shard
 from streams.agents.schedule import check_runnable
+from streams.agents.sending import Known, progress_update, tell
 from streams.agents.state import (
     CLOSE,
     RunningWave,

@@ -9,6 +9,7 @@ from schemas.topics import USER_EVENTS
 from schemas.wire import Unreadable
 from streams.agents.clock import Clock
 from streams.agents.state import load, profile_key, store
+from streams.agents.triggers import TriggeredBatch, Triggers
 from streams.core.profiles import Profile, fold_event
 from streams.kafka.transaction import Incoming, Transaction
 
@@ -24,16 +25,22 @@ class FoldProfiles:
         Number of user shards.
     most_bytes
         A profile may become so large; an event that would make it larger is a dead letter.
+    triggers
+        Decides for users whose events a campaign waits for.
     """
 
-    def __init__(self, shards: int, most_bytes: int, clock: Clock) -> None:
+    def __init__(
+        self, shards: int, most_bytes: int, clock: Clock, triggers: Triggers | None = None
+    ) -> None:
         self._shards = shards
         self._most_bytes = most_bytes
         self._clock = clock
+        self._triggers = triggers
 
     def __call__(self, tx: Transaction, batch: Sequence[Incoming]) -> None:
         """Fold a batch; what cannot be read or does not fit goes to the dead letters."""
         ahead_of_ms = self._clock.ahead_of_ms()
+        asked = None if self._triggers is None else self._triggers.batch(tx)
         for record in batch:
             event = tx.codec.try_decode(record.value, UserEvent)
             if isinstance(event, Unreadable):
@@ -46,11 +53,15 @@ class FoldProfiles:
             tx.saw(record.topic, event.occurred_at_ms, ahead_of_ms)
             if event.type == TIME_MARKER:
                 continue
-            reason = self._fold(tx, event)
+            if asked is not None:
+                asked.before(event)
+            reason = self._fold(tx, event, asked)
             if reason is not None:
                 tx.dead_letter(record, reason)
+        if asked is not None:
+            asked.decide()
 
-    def _fold(self, tx: Transaction, event: UserEvent) -> str | None:
+    def _fold(self, tx: Transaction, event: UserEvent, asked: TriggeredBatch | None) -> str | None:
         key = profile_key(event.user_id)
         profile = load(tx, key, Profile)
         if profile is None:
@@ -72,6 +83,8 @@ class FoldProfiles:
                 f"the profile would have {size} bytes, at most {self._most_bytes} are kept: send "
                 "fewer or shorter attributes"
             )
+        if asked is not None:
+            asked.folded(event)
         return None
 
 

@@ -3,9 +3,11 @@
 import dataclasses
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 
-from schemas.campaign import MOST_WAVES, Campaign, WaveStart
+from schemas.campaign import LAST_WAVE, Campaign, WaveStart
+from schemas.checks import LAST_TIME_MS
 from schemas.errors import CampaignError, ExpressionError, GroundswellError
 from schemas.hashing import partition_of
 from schemas.learning import LearningUpdate, PolicySnapshot
@@ -16,6 +18,8 @@ from streams.agents.definition import check_bounds, check_size, check_taken
 from streams.agents.state import (
     base_key,
     campaign_key,
+    ended_key,
+    ended_prefix,
     load,
     store,
     update_prefix,
@@ -29,6 +33,9 @@ from streams.core.segments import compile_segment
 from streams.kafka.transaction import Incoming, Output, Transaction
 
 __all__ = ["LeadCampaigns", "TakeUpCampaigns", "check_runnable"]
+
+# How a wave ends; of a triggered campaign's outcomes may be open still.
+STATUSES = {Due.END: "closed", Due.OVERDUE: "overdue", Due.STOP: "stopped", Due.RENEW: "open"}
 
 
 def check_runnable(campaign: Campaign) -> None:
@@ -118,8 +125,10 @@ class LeadCampaigns:
                     self._start(tx, state, now_ms)
                 case Due.END | Due.OVERDUE | Due.STOP:
                     self._end(tx, state, need, now_ms)
+                case Due.RENEW:
+                    self._renew(tx, state, now_ms)
                 case Due.LEARN:
-                    self._learn(tx, state, now_ms, until=MOST_WAVES)
+                    self._learn(tx, state, now_ms, until=LAST_WAVE)
             if need is Due.NOTHING and not state.changed:
                 self._resting[tx.number, key] = (raw, state)
             self._report(tx, state, now_ms)
@@ -140,6 +149,8 @@ class LeadCampaigns:
 
     def _start(self, tx: Transaction, state: CampaignState, now_ms: int) -> None:
         campaign = state.campaign
+        if campaign.triggered:
+            self._put_aside(tx, state, now_ms)
         snapshot = self._newest(tx, state, now_ms)
         wave = start_wave(state, self._user_shards, snapshot.encoder_version, now_ms)
         frozen = _with_wave(snapshot, wave.wave)
@@ -161,19 +172,42 @@ class LeadCampaigns:
                 share_from=share_from,
                 share_until=share_until,
                 started_at_ms=now_ms,
-                deadline_ms=wave.deadline_ms,
+                # A triggered wave goes on until the next one reaches the shard.
+                deadline_ms=LAST_TIME_MS if campaign.triggered else wave.deadline_ms,
             )
             tx.emit(WAVE_STARTS, start, key=str(number), partition=number)
         store(tx, campaign_key(campaign.campaign_id), state)
+
+    def _renew(self, tx: Transaction, state: CampaignState, now_ms: int) -> None:
+        """The next wave of a triggered campaign, whatever is still open of the last."""
+        wave = state.running()
+        assert wave is not None
+        self._end(tx, state, Due.RENEW, now_ms)
+        self._start(tx, state, now_ms)
+
+    @staticmethod
+    def _put_aside(tx: Transaction, state: CampaignState, now_ms: int) -> None:
+        """Keep waves that ended under keys of their own; the oldest, beyond correction, no more."""
+        campaign = state.campaign
+        for wave in [wave for wave in state.waves if wave.ended_at_ms is not None]:
+            state.waves.remove(wave)
+            store(tx, ended_key(campaign.campaign_id, wave.wave), wave)
+        kept_ms = campaign.closes_after_ms + campaign.correction_horizon_ms
+        for key, raw in tx.scan(ended_prefix(campaign.campaign_id)):
+            ended = msgspec.msgpack.decode(raw, type=WaveState)
+            if (ended.ended_at_ms or 0) + kept_ms >= now_ms:
+                break
+            tx.delete(key)
 
     def _end(self, tx: Transaction, state: CampaignState, need: Due, now_ms: int) -> None:
         """Learn, and end the wave."""
         wave = state.running()
         assert wave is not None
         wave.ended_at_ms = now_ms
-        wave.status = {Due.END: "closed", Due.OVERDUE: "overdue"}.get(need, "stopped")
+        wave.status = STATUSES[need]
         state.changed.append(wave.wave)
-        self._learn(tx, state, now_ms, until=wave.wave)
+        if need is not Due.RENEW or state.kept:
+            self._learn(tx, state, now_ms, until=wave.wave)
         # Shards that still decide for it stop at the deadline, without its policy.
         key = _frozen_key(state.campaign.campaign_id, wave.wave)
         tx.outputs.append(Output(POLICY_SNAPSHOTS, key.encode(), None, tx.number, None))
@@ -256,9 +290,12 @@ class LeadCampaigns:
         waves: dict[int, WaveState] = {wave.wave: wave for wave in state.waves}
         campaign_id = state.campaign.campaign_id
         for number in sorted(set(state.changed)):
+            wave = waves.get(number) or load(tx, ended_key(campaign_id, number), WaveState)
+            if wave is None:
+                continue  # it is beyond its correction horizon
             tx.emit(
                 WAVE_REPORTS,
-                report(state, waves[number], now_ms),
+                report(state, wave, now_ms),
                 key=f"{campaign_id}/{number}",
                 partition=tx.number,
             )

@@ -7,10 +7,14 @@ user shard
 ``w`` campaign, wave                    the wave as it runs here (`RunningWave`)
 ``a`` campaign, wave                    marks a wave that still has users to decide for
 ``d`` campaign, wave                    marks a wave of which nothing is left: not to start again
-``t`` time, what, user, decision        what is to be done at a time: close, or forget
+``t`` time, what, user, decision        what is to be done at a time: close, forget, or end a rest
+``g`` campaign                          its waves that decide when an event comes (`Triggering`)
+``q`` campaign, time, event, user       an event that waits for the policy that decides
+``x`` user, campaign                    until when events of the user trigger nothing: milliseconds
 campaign shard
 ``c`` campaign                          definition and course (`CampaignState`)
 ``b`` campaign                          the newest policy (`PolicySnapshot`)
+``v`` campaign, wave                    a triggered campaign's wave that has ended (`WaveState`)
 ``u`` campaign, wave, shard, offset     an update that no snapshot contains yet
 ======================================  ===================================================
 """
@@ -23,28 +27,40 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from schemas.campaign import WaveStart
+from schemas.learning import Tally
 from streams.core.ledger import Ledger
 from streams.core.profiles import Profile
 
 __all__ = [
     "CLOSE",
     "FORGET",
+    "REST",
     "RunningWave",
     "State",
     "Timer",
+    "Trigger",
+    "Triggering",
     "active_key",
     "base_key",
     "campaign_key",
     "done_key",
+    "ended_key",
+    "ended_prefix",
     "ledger_key",
     "load",
+    "open_triggers",
     "profile_key",
     "read_timer",
+    "read_waiting",
+    "rest_key",
     "store",
     "store_wave",
     "timer_key",
+    "triggering_key",
     "update_key",
     "update_prefix",
+    "waiting_key",
+    "waiting_prefix",
     "wave_key",
 ]
 
@@ -52,10 +68,12 @@ S = TypeVar("S")
 
 CLOSE = b"c"
 FORGET = b"f"
+REST = b"r"
 
 _TIME = struct.Struct(">q")
 _UPDATE = struct.Struct(">iiq")
 _WAVE = struct.Struct(">i")
+_WAITING = struct.Struct(">qQ")
 
 
 class State(Protocol):
@@ -84,6 +102,10 @@ class RunningWave(msgspec.Struct, array_like=True):
         Decisions made; of these, still open.
     held
         Entries of it that ledgers hold, open or to be corrected.
+    untold
+        What a triggered wave's decisions added to its report since the learner was told last.
+    told_ms
+        When that was, in event time.
     """
 
     start: WaveStart
@@ -93,6 +115,32 @@ class RunningWave(msgspec.Struct, array_like=True):
     open: int = 0
     deciding: bool = True
     held: int = 0
+    untold: list[Tally] = []
+    told_ms: int = 0
+
+
+class Triggering(msgspec.Struct, array_like=True):
+    """A triggered campaign in one user shard.
+
+    Attributes
+    ----------
+    event
+        The type of event that it waits for.
+    waves
+        Those that may decide, the newest last: an older one does until the policy of a newer one
+        has arrived.
+    """
+
+    event: str
+    waves: list[int]
+
+
+class Trigger(msgspec.Struct, frozen=True):
+    """An event that asks for a decision: its user, what tells it apart, and when it occurred."""
+
+    user: str
+    event: int
+    at_ms: int
 
 
 class Timer(msgspec.Struct, array_like=True):
@@ -106,7 +154,7 @@ class Timer(msgspec.Struct, array_like=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decoders: dict[type, msgspec.msgpack.Decoder] = {  # type: ignore[type-arg]
-    kind: msgspec.msgpack.Decoder(kind) for kind in (Profile, Ledger, RunningWave)
+    kind: msgspec.msgpack.Decoder(kind) for kind in (Profile, Ledger, RunningWave, Triggering)
 }
 
 
@@ -159,13 +207,55 @@ def store_wave(state: State, running: RunningWave) -> None:
     if running.deciding:
         store(state, key, running)
         return
-    state.delete(active_key(start.campaign.campaign_id, start.wave))
+    if not start.campaign.triggered:
+        state.delete(active_key(start.campaign.campaign_id, start.wave))
     if running.held:
         running.start = dataclasses.replace(start, users=None)
         store(state, key, running)
     else:
         state.delete(key)
-        state.put(done_key(start.campaign.campaign_id, start.wave), b"")
+        if not start.campaign.triggered:  # those are told apart by the newest that was started
+            state.put(done_key(start.campaign.campaign_id, start.wave), b"")
+
+
+def open_triggers(state: State, start: WaveStart) -> None:
+    """Begin a triggered campaign's next wave; one that is known already is not begun again."""
+    campaign = start.campaign
+    assert campaign.trigger_event is not None
+    key = triggering_key(campaign.campaign_id)
+    known = load(state, key, Triggering) or Triggering(campaign.trigger_event, [])
+    if known.waves and known.waves[-1] >= start.wave:
+        return
+    store(state, wave_key(campaign.campaign_id, start.wave), RunningWave(start))
+    store(state, key, Triggering(campaign.trigger_event, [*known.waves, start.wave]))
+
+
+def triggering_key(campaign_id: str) -> bytes:
+    """Key of a triggered campaign."""
+    return b"g" + campaign_id.encode()
+
+
+def rest_key(user: str, campaign_id: str) -> bytes:
+    """Key of the time until which a user's events trigger nothing of a campaign."""
+    return b"x" + user.encode() + b"\0" + campaign_id.encode()
+
+
+def waiting_prefix(campaign_id: str) -> bytes:
+    """Prefix of the events that wait for a campaign's policy."""
+    return b"q" + campaign_id.encode() + b"\0"
+
+
+def waiting_key(campaign_id: str, trigger: Trigger) -> bytes:
+    """Key of such an event: in order of time."""
+    when = _WAITING.pack(trigger.at_ms, trigger.event)
+    return waiting_prefix(campaign_id) + when + trigger.user.encode()
+
+
+def read_waiting(key: bytes) -> Trigger:
+    """Take such a key apart."""
+    at = key.index(b"\0") + 1  # no name of a campaign holds a zero
+    at_ms, event = _WAITING.unpack_from(key, at)
+    return Trigger(key[at + _WAITING.size :].decode(), event, at_ms)
 
 
 def campaign_key(campaign_id: str) -> bytes:
@@ -176,6 +266,16 @@ def campaign_key(campaign_id: str) -> bytes:
 def base_key(campaign_id: str) -> bytes:
     """Key of a campaign's newest policy."""
     return b"b" + campaign_id.encode()
+
+
+def ended_prefix(campaign_id: str) -> bytes:
+    """Prefix of a triggered campaign's waves that have ended."""
+    return b"v" + campaign_id.encode() + b"\0"
+
+
+def ended_key(campaign_id: str, wave: int) -> bytes:
+    """Key of such a wave."""
+    return ended_prefix(campaign_id) + _WAVE.pack(wave)
 
 
 def update_prefix(campaign_id: str) -> bytes:

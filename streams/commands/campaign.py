@@ -170,8 +170,11 @@ def _described(campaign: Campaign) -> str:
         audience = f"{len(campaign.audience_users)} users"
     else:
         audience = campaign.audience_segment or "everybody"
+    course = f"{campaign.waves} waves"
+    if campaign.triggered:
+        course = f"triggered by {campaign.trigger_event}"
     return (
-        f"{campaign.status}, {len(campaign.templates)} templates, {campaign.waves} waves, "
+        f"{campaign.status}, {len(campaign.templates)} templates, {course}, "
         f"policy {campaign.policy}, for {audience}"
     )
 

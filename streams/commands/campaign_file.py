@@ -17,6 +17,9 @@ key                     where it is absent
 ``audience``            everybody; else one of ``segment``, ``users``, ``users_file``
 ``waves``               1
 ``start``               at once
+``trigger``             none: the schedule decides; else ``event``, ``at_most_every`` (no
+                        bound), ``learn_every`` (10m), and no waves: each such event of a user of
+                        the audience starts a decision for that user at once
 ``wave_deadline``       a quarter more than attribution window and allowed lateness
 ``policy``              ``linear-thompson`` with its own defaults
 ``context``             no features: nobody is told apart
@@ -45,6 +48,7 @@ import numpy as np
 from schemas.campaign import MOST_TEMPLATES, MOST_WAVES, Campaign, ContextFeature, Template
 from schemas.errors import CampaignError, GroundswellError
 from streams.agents.schedule import check_runnable
+from streams.commands.campaign_blocks import read_trigger
 from streams.commands.marked_yaml import Value, load
 from streams.core.encoding import ContextEncoder, action_set
 from streams.core.policies import create
@@ -56,6 +60,7 @@ KEYS = (
     "audience",
     "waves",
     "start",
+    "trigger",
     "wave_deadline",
     "policy",
     "context",
@@ -130,6 +135,7 @@ def _campaign(root: Value, folder: Path, now_ms: int) -> Campaign:
     value_weights = _weights(given.get("value_rewards"))
     if "rewards" not in given and not value_weights:
         weights = {"click": 1.0}
+    trigger = read_trigger(given)
     templates = _templates(given["templates"])
     context = read_context(given.get("context"))
     try:
@@ -160,6 +166,9 @@ def _campaign(root: Value, folder: Path, now_ms: int) -> Campaign:
             cap_period_ms=cap_period_ms,
             quiet_from_minute=quiet_from,
             quiet_until_minute=quiet_until,
+            trigger_event=trigger.event,
+            trigger_every_ms=trigger.every_ms,
+            learn_every_ms=trigger.learn_every_ms,
         )
     except CampaignError as error:
         raise _placed(root, error) from None

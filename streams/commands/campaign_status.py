@@ -15,6 +15,7 @@ from schemas.learning import Tally, WaveReport
 __all__ = ["Figures", "WaveFigures", "figures", "is_over", "table", "wave_figures"]
 
 Z_95 = 1.959964  # the 97.5 % quantile of the normal distribution
+MOST_ROWS = 20  # of a triggered campaign, whose waves have no end
 CLICK, PURCHASE = "click", "purchase"
 
 
@@ -101,14 +102,15 @@ def wave_figures(report: WaveReport) -> WaveFigures:
 def is_over(campaign: Campaign, reports: Sequence[WaveReport]) -> bool:
     """Whether no wave runs, and none will."""
     ended = all(report.ended_at_ms is not None for report in reports)
-    return ended and (campaign.status == "stopped" or len(reports) >= campaign.waves)
+    last = not campaign.triggered and len(reports) >= campaign.waves
+    return ended and (campaign.status == "stopped" or last)
 
 
 def table(campaign: Campaign, reports: Sequence[WaveReport]) -> Table:
     """The campaign as a table, a row for each wave."""
     shown = Table(
         title=f"{campaign.campaign_id}, version {campaign.version}: {campaign.status}, "
-        f"{len(reports)} of {campaign.waves} waves started",
+        + _course(campaign, len(reports)),
         title_justify="left",
         caption="reward: per send whose outcome is known, with its 95 % interval",
         caption_justify="left",
@@ -120,7 +122,7 @@ def table(campaign: Campaign, reports: Sequence[WaveReport]) -> Table:
         shown.add_column(name, justify="left" if name == "status" else "right", no_wrap=True)
     for name in ("reward policy", "reward baseline"):  # a narrow screen breaks them at the ±
         shown.add_column(name, justify="right", min_width=8)
-    for report in reports:
+    for report in reports[-MOST_ROWS:] if campaign.triggered else reports:
         wave = wave_figures(report)
         shown.add_row(
             Text(str(wave.wave)),
@@ -146,6 +148,13 @@ def table(campaign: Campaign, reports: Sequence[WaveReport]) -> Table:
             _reward(baseline),
         )
     return shown
+
+
+def _course(campaign: Campaign, started: int) -> str:
+    if not campaign.triggered:
+        return f"{started} of {campaign.waves} waves started"
+    shown = f", the last {MOST_ROWS} shown" if started > MOST_ROWS else ""
+    return f"{started} waves triggered by {campaign.trigger_event}{shown}"
 
 
 def _counts(decided: int, still_open: int, *groups: Figures) -> tuple[Text, ...]:

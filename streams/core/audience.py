@@ -49,6 +49,14 @@ class Audience:
             else compile_segment(segment).matches
         )
 
+        self._listed = (
+            frozenset(start.users) if start.campaign.triggered and start.users is not None else None
+        )
+
+    def lists(self, user_id: str) -> bool:
+        """Whether a triggered wave's list has the user, where its audience is one."""
+        return self._listed is None or user_id in self._listed
+
     def in_instalment(self, user_id: str) -> bool:
         """Whether the user's stable place lies in this wave's part; needs no profile."""
         place = share_of(f"{self._campaign.campaign_id}/wave", user_id)

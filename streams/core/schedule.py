@@ -62,6 +62,8 @@ class CampaignState(msgspec.Struct, array_like=True):
         Waves whose report is to be written again.
     kept, learned_at_ms
         Updates that no snapshot contains yet, and when the newest snapshot was made.
+    started, pinned
+        Number of waves that were started, and the definition's version that the last is pinned to.
     """
 
     campaign: Campaign
@@ -73,6 +75,8 @@ class CampaignState(msgspec.Struct, array_like=True):
     changed: list[int] = []
     kept: int = 0
     learned_at_ms: int = 0
+    started: int = 0
+    pinned: int = 0
 
     def running(self) -> WaveState | None:
         """The wave that is under way; of a log's, which may come together, the first."""
@@ -89,24 +93,30 @@ class Due(StrEnum):
     OVERDUE = "overdue"  # the running wave's deadline has come
     STOP = "stop"  # the running wave of a stopped campaign
     LEARN = "learn"  # what came in after the last wave's end
+    RENEW = "renew"  # a triggered campaign's next wave, with what was learned or defined since
 
 
-def note_update(state: CampaignState, update: LearningUpdate, shards: int) -> bool:
+def note_update(
+    state: CampaignState, update: LearningUpdate, shards: int, ended: WaveState | None = None
+) -> bool:
     """Note a shard's progress and tallies, in place; False for a wave that never started.
 
-    The waves of a logged campaign start with what is replayed of them.
+    The waves of a logged campaign start with what is replayed of them. A triggered campaign's
+    waves that have ended are kept apart: `ended` is the one that the update is of.
     """
-    wave = next((wave for wave in state.waves if wave.wave == update.wave), None)
+    wave = next((wave for wave in state.waves if wave.wave == update.wave), ended)
     if wave is None and state.campaign.status == "logged":
         wave = _logged_wave(update, shards)
         state.waves.append(wave)
     if wave is None:
-        return False
+        return 0 <= update.wave < state.started and state.campaign.triggered
     wave.tallies = add_tallies([*wave.tallies, *update.tallies])
     if update.shard in wave.shards:
         wave.shards[update.shard] = ShardProgress(update.decided, update.open, update.deciding)
     if wave.ended_at_ms is None and not any(p.deciding for p in wave.shards.values()):
         wave.status = "open"
+    if ended is not None and complete(wave):
+        wave.status = "closed"
     if update.wave not in state.changed:
         state.changed.append(update.wave)
     return True
@@ -131,6 +141,8 @@ def complete(wave: WaveState) -> bool:
 def due(state: CampaignState, now_ms: int) -> Due:
     """What the campaign needs at this time."""
     campaign, running = state.campaign, state.running()
+    if running is not None and campaign.triggered:
+        return _due_triggered(state, running, now_ms)
     if running is not None:
         if complete(running):
             return Due.END
@@ -138,24 +150,44 @@ def due(state: CampaignState, now_ms: int) -> Due:
             return Due.STOP
         return Due.OVERDUE if now_ms >= running.deadline_ms else Due.NOTHING
     starts_at_ms = campaign.starts_at_ms or 0
-    ready = campaign.status == "active" and len(state.waves) < campaign.waves
-    if ready and now_ms >= starts_at_ms:
+    left = campaign.triggered or state.started < campaign.waves
+    if campaign.status == "active" and left and now_ms >= starts_at_ms:
         return Due.START
+    return _due_late(state, now_ms)
+
+
+def _due_late(state: CampaignState, now_ms: int) -> Due:
     late = state.kept > 0 and now_ms - state.learned_at_ms >= LEARN_AGAIN_MS
     return Due.LEARN if late else Due.NOTHING
 
 
+def _due_triggered(state: CampaignState, running: WaveState, now_ms: int) -> Due:
+    """A wave lasts until there is something to change: what was learned, or the definition."""
+    campaign = state.campaign
+    if campaign.status == "stopped":
+        deciding = any(p.deciding for p in running.shards.values())
+        return Due.NOTHING if deciding else Due.STOP
+    if campaign.status != "active":
+        return _due_late(state, now_ms)
+    over = now_ms >= running.deadline_ms and state.kept > 0
+    return Due.RENEW if over or campaign.version != state.pinned else Due.NOTHING
+
+
 def start_wave(state: CampaignState, shards: int, encoder_version: str, now_ms: int) -> WaveState:
     """Begin the next wave, in place, pinned to the newest policy."""
+    campaign = state.campaign
+    lasts_ms = campaign.learn_every_ms if campaign.triggered else campaign.wave_deadline_ms
     wave = WaveState(
-        wave=len(state.waves),
+        wave=state.started,
         policy_version=state.version,
         encoder_version=encoder_version,
         started_at_ms=now_ms,
-        deadline_ms=now_ms + state.campaign.wave_deadline_ms,
+        deadline_ms=now_ms + lasts_ms,
         shards={number: ShardProgress() for number in range(shards)},
     )
     state.waves.append(wave)
+    state.started += 1
+    state.pinned = campaign.version
     state.changed.append(wave.wave)
     return wave
 

@@ -1,6 +1,6 @@
 """Deciding for a chunk of a wave's users, as arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -53,6 +53,7 @@ class Wave:
         chunk: int,
         now_ms: int,
         shut: AbstractSet[str] = frozenset(),
+        events: Mapping[str, int] | None = None,
     ) -> list[Choice]:
         """Decide for those of an instalment's chunk for whom the segment holds.
 
@@ -69,7 +70,11 @@ class Wave:
             The time of the decisions.
         shut
             Templates that were paused since the wave began.
+        events
+            By user, what tells the event apart that triggered the decision; None where the
+            wave's schedule did.
         """
+        triggers = events or {}
         start = self.start
         mine = [
             (user, profile) for user, profile in people if self.audience.in_segment(profile, now_ms)
@@ -87,12 +92,22 @@ class Wave:
         dist[asked] = self._policy.action_dist(contexts[asked], self._actions, eligible[asked], rng)
         drawn = draw(dist, rng)  # (n_users,), -1 where nobody asked the policy
         return [
-            self._choice(user, profile, rule, dist[row], int(drawn[row]), contexts[row], now_ms)
+            self._choice(
+                decision_id(start.campaign.campaign_id, start.wave, user, triggers.get(user)),
+                user,
+                profile,
+                rule,
+                dist[row],
+                int(drawn[row]),
+                contexts[row],
+                now_ms,
+            )
             for row, ((user, profile), rule) in enumerate(zip(mine, rules, strict=True))
         ]
 
     def _choice(
         self,
+        name: str,
         user: str,
         profile: Profile,
         rule: Membership,
@@ -106,7 +121,7 @@ class Wave:
         template = None if row is None else campaign.templates[row]
         channel = None if template is None else template.channel
         decision = Decision(
-            decision_id=decision_id(campaign.campaign_id, start.wave, user),
+            decision_id=name,
             campaign_id=campaign.campaign_id,
             campaign_version=campaign.version,
             wave=start.wave,

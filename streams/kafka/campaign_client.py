@@ -217,6 +217,7 @@ def check_change(present: Campaign, new: Campaign, *, started: bool) -> None:
     """
     if not started:
         return
+    _check_course(present, new)
     before, after = ContextEncoder(present.context), ContextEncoder(new.context)
     gone = {t.id for t in present.templates} - {t.id for t in new.templates}
     names = feature_names(present.templates), feature_names(new.templates)
@@ -244,6 +245,16 @@ def check_change(present: Campaign, new: Campaign, *, started: bool) -> None:
             f"campaign {present.campaign_id} has started with the templates "
             f"{', '.join(sorted(gone))}, which are missing: give them status: paused instead, so "
             "that outcomes on their way are still learned"
+        )
+
+
+def _check_course(present: Campaign, new: Campaign) -> None:
+    """A started campaign goes on by its schedule, or by events, as it began."""
+    if new.triggered != present.triggered:
+        began, now = ("has", "none") if present.triggered else ("has no", "one")
+        raise CampaignError(
+            f"campaign {present.campaign_id} has started and {began} trigger, the new definition "
+            f"has {now}: keep that, or give the campaign a new name"
         )
 
 

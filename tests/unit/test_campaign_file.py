@@ -315,3 +315,37 @@ def test_a_users_file_that_cannot_be_used_is_told_why(tmp_path, name, content, m
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(CampaignError, match=r"none.yaml cannot be read: No such file"):
         read_campaign(tmp_path / "none.yaml", 7)
+
+
+# ---- triggers
+
+
+TRIGGERED = SHORT + "trigger: {event: cart-abandoned, at_most_every: 24h, learn_every: 5m}\n"
+
+
+def test_a_trigger_takes_the_place_of_a_schedule():
+    campaign = parse(TRIGGERED)
+    assert campaign.triggered
+    assert campaign.trigger_event == "cart-abandoned"
+    assert (campaign.trigger_every_ms, campaign.learn_every_ms) == (DAY_MS, 300_000)
+    plain = parse(SHORT + "trigger: {event: app_open}\n")
+    assert (plain.trigger_every_ms, plain.learn_every_ms) == (0, 600_000)
+    assert not parse(SHORT).triggered
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("trigger: {at_most_every: 1h}", ":5: trigger lacks the key event"),
+        ("trigger: {event: ''}", ":5: trigger.event"),
+        ("trigger: {event: groundswell.time}", ":5: trigger.event groundswell.time is reserved"),
+        ("trigger: {event: e, learn_every: 900ms}", ":5: trigger.learn_every must lie in 1000ms"),
+        ("trigger: {event: e, every: 1h}", ":5: trigger.every"),
+        ("trigger: {event: e}\nwaves: 2", ":6: waves belongs to a schedule"),
+        ("trigger: {event: e}\nwave_deadline: 2h", ":6: wave_deadline belongs to a schedule"),
+    ],
+)
+def test_what_a_trigger_cannot_be_is_told_with_its_line(line, told):
+    with pytest.raises(CampaignError) as error:
+        parse(SHORT + line + "\n")
+    assert told in str(error.value)

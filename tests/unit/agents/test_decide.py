@@ -347,6 +347,6 @@ def test_a_worker_keeps_no_policy_of_a_wave_that_is_decided():
     step = DecideChunk(known_of(SPRING), 30, clock())
     shard.apply(StartWaves(), [wave_start(SPRING)])
     shard.step(step)
-    assert len(step._waves) == 1
+    assert len(step._pinned) == 1
     shard.run(step)
-    assert step._waves == {}
+    assert len(step._pinned) == 0

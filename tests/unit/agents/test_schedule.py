@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.campaign import Campaign, ContextFeature, Template
+from schemas.checks import LAST_TIME_MS
 from schemas.errors import CampaignError
 from schemas.hashing import partition_of
 from schemas.learning import LearningUpdate, Tally
@@ -14,7 +15,7 @@ from schemas.topics import POLICY_SNAPSHOTS, SHARD_CHANGELOG, WAVE_REPORTS, WAVE
 from streams.agents.definition import check_size
 from streams.agents.learn import KeepUpdates
 from streams.agents.schedule import LeadCampaigns, TakeUpCampaigns, check_runnable
-from streams.agents.state import campaign_key
+from streams.agents.state import campaign_key, ended_key
 from streams.core.ledger import OTHER
 from streams.core.schedule import LEARN_AGAIN_MS, CampaignState, start_wave
 from streams.kafka.transaction import Incoming
@@ -383,3 +384,99 @@ def test_the_waves_of_a_log_start_with_what_comes_of_them_and_end_in_their_order
     leader.tell(update([1.0], shard=SHARDS - 1, wave=0))
     examples = [(s.version, s.examples) for s in sent(leader.lead(), POLICY_SNAPSHOTS)]
     assert examples == [(0, 0), (1, 4), (2, 8)]
+
+
+# ---- a triggered campaign
+
+
+CART = campaign(trigger_event="cart-abandoned", learn_every_ms=5000)
+
+
+def kept(leader: Leader, wave: int, rewards=(1.0,), **given) -> None:
+    told = update(rewards, wave=wave, deciding=True, **given)
+    assert leader.tell(told) == []
+
+
+def test_a_triggered_wave_has_no_end_of_its_own_and_the_next_has_learned_what_closed():
+    leader = Leader(CART)
+    starts = sent(leader.lead(), WAVE_STARTS)
+    assert {s.deadline_ms for s in starts} == {LAST_TIME_MS}
+    assert {(s.share_from, s.share_until) for s in starts} == {(0.0, 1.0)}
+    kept(leader, 0, open=3)  # what is still open is not waited for
+    assert sent(leader.lead(NOON + 4999), WAVE_STARTS) == []
+    starts = sent(leader.lead(NOON + 5000), WAVE_STARTS)
+    assert {(s.wave, s.policy_version) for s in starts} == {(1, 1)}
+    assert leader.known.snapshot("spring", 1).examples == 1
+    assert leader.known.snapshot("spring", 0) is None
+
+
+def test_outcomes_that_close_later_are_in_a_later_snapshot_once():
+    leader = Leader(CART)
+    leader.lead()
+    kept(leader, 0, [1.0, 0.0], open=2)
+    leader.lead(NOON + 5000)
+    kept(leader, 0, [1.0], open=1)
+    kept(leader, 1, [0.0], open=1)
+    leader.lead(NOON + 10_000)
+    newest = leader.known.snapshot("spring")
+    assert (newest.examples, newest.reward_sum, newest.feedback) == (4, 2.0, {"click": 4})
+    assert leader.shard.keys(b"u") == []
+
+
+def test_a_snapshot_does_not_depend_on_how_updates_of_waves_were_mixed():
+    states = []
+    for order in ([0, 1, 2], [2, 0, 1]):
+        leader = Leader(CART)
+        leader.lead()
+        kept(leader, 0)
+        leader.lead(NOON + 5000)
+        told = [update([1.0], wave=0), update([0.0, 1.0], wave=1), update([1.0], shard=2, wave=0)]
+        leader.tell(*(told[rank] for rank in order))
+        leader.lead(NOON + 10_000)
+        states.append(leader.known.snapshot("spring").state)
+    assert states[0] == states[1]
+
+
+def test_the_course_of_a_triggered_campaign_does_not_grow_with_its_waves():
+    leader = Leader(CART)
+    leader.lead()
+    sizes = []
+    for wave in range(20):
+        kept(leader, wave)
+        leader.lead(NOON + 5000 * (wave + 1))
+        sizes.append(len(leader.shard.store.get(campaign_key("spring"))))
+    assert max(sizes) < sizes[0] + 20
+    assert len(leader.shard.keys(b"v")) == 20
+    leader.lead(NOON + 10_000_000)
+    kept(leader, 20)
+    leader.lead(NOON + 20_000_000)  # all of them are beyond their correction horizon
+    assert leader.shard.keys(b"v") == [ended_key("spring", 20)]
+
+
+def test_the_report_of_an_ended_triggered_wave_goes_on_until_all_is_closed():
+    leader = Leader(CART)
+    leader.lead()
+    kept(leader, 0, open=1)
+    reports = sent(leader.lead(NOON + 5000), WAVE_REPORTS)
+    assert [(r.wave, r.status) for r in reports] == [(0, "open"), (1, "deciding")]
+    for shard in range(SHARDS):
+        leader.tell(update([1.0], shard=shard, wave=0))
+    (report,) = sent(leader.lead(), WAVE_REPORTS)
+    assert (report.wave, report.status, report.shards_done) == (0, "closed", SHARDS)
+    assert sum(tally.closed for tally in report.tallies) == 1 + SHARDS
+
+
+def test_a_change_of_a_triggered_campaign_is_pinned_to_in_a_new_wave():
+    leader = Leader(CART)
+    leader.lead()
+    longer = [*CART.templates, Template(id="more", channel="push", features={"warm": 1.0})]
+    leader.take_up(replace(CART, version=2, templates=longer))
+    starts = sent(leader.lead(), WAVE_STARTS)
+    assert {(s.wave, s.policy_version, len(s.campaign.templates)) for s in starts} == {(1, 0, 4)}
+
+
+def test_a_triggered_campaign_does_not_turn_into_a_scheduled_one():
+    leader = Leader(CART)
+    leader.lead()
+    (refusal,) = leader.take_up(campaign(version=2))
+    assert refusal.startswith("campaign spring has started and has trigger")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import msgspec
 import pytest
 
@@ -154,6 +156,66 @@ def test_the_waves_of_a_log_start_with_their_updates_and_the_first_runs_first():
     assert due(state, NOON) is Due.END
     end(state)
     assert state.running().wave == 5
+
+
+# ---- waves of a triggered campaign
+
+
+def triggered(**given) -> CampaignState:
+    usual = {"trigger_event": "cart-abandoned", "waves": 1, "learn_every_ms": 5000}
+    return begun(**{**usual, **given})
+
+
+def test_a_triggered_wave_lasts_until_there_is_something_to_learn():
+    state = triggered()
+    finish(state)  # that every shard is done, and nothing is open, ends it not
+    assert due(state, NOON + 5000) is Due.NOTHING
+    state.kept = 1
+    assert due(state, NOON + 4999) is Due.NOTHING
+    assert due(state, NOON + 5000) is Due.RENEW
+
+
+def test_a_changed_definition_takes_effect_at_once():
+    state = triggered()
+    state.campaign = replace(state.campaign, version=2)
+    assert due(state, NOON) is Due.RENEW
+    end(state)
+    assert start_wave(state, SHARDS, "e", NOON).wave == 1
+    assert due(state, NOON) is Due.NOTHING
+
+
+def test_a_paused_triggered_campaign_learns_what_comes_and_starts_nothing():
+    state = triggered(status="paused")
+    state.kept = 1
+    state.learned_at_ms = NOON
+    assert due(state, NOON + 5000) is Due.NOTHING
+    assert due(state, NOON + LEARN_AGAIN_MS) is Due.LEARN
+
+
+def test_a_stopped_triggered_campaign_ends_when_no_shard_decides_and_can_go_on():
+    state = triggered(status="stopped")
+    finish(state, 0, 0, 1, open=5)
+    assert due(state, NOON) is Due.NOTHING
+    finish(state, 0, 2, open=5)
+    assert due(state, NOON) is Due.STOP
+    end(state)
+    assert due(state, NOON) is Due.NOTHING
+    state.campaign = replace(state.campaign, status="active")
+    assert due(state, NOON) is Due.START
+
+
+def test_a_wave_that_is_kept_apart_is_closed_with_its_last_outcome():
+    state = triggered()
+    end(state)
+    (ended,) = state.waves
+    ended.status = "open"
+    state.waves = []
+    for shard in range(SHARDS):
+        assert ended.status == "open"
+        assert note_update(state, update([], shard=shard), SHARDS, ended)
+    assert ended.status == "closed"
+    assert note_update(state, update([1.0]), SHARDS)  # one that is kept no longer is learned
+    assert not note_update(state, update([1.0], wave=1), SHARDS)
 
 
 def test_a_course_survives_its_bytes():

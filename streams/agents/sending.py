@@ -1,0 +1,147 @@
+"""Shared by every way of deciding: pinned policies, decisions sent and kept, the learner told."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from schemas.campaign import Campaign, WaveStart
+from schemas.learning import LearningUpdate, PolicySnapshot, Tally
+from schemas.records import Decision
+from schemas.topics import LEARNING_UPDATES, SEND_DECISIONS
+from streams.agents.state import (
+    CLOSE,
+    RunningWave,
+    ledger_key,
+    load,
+    profile_key,
+    store,
+    timer_key,
+)
+from streams.core.learning import add_tallies, decision_tally
+from streams.core.ledger import Ledger
+from streams.core.policies import from_bytes
+from streams.core.profiles import Profile, note_send
+from streams.core.waves import Choice, Wave
+from streams.kafka.transaction import Transaction
+
+__all__ = ["Known", "PinnedWaves", "progress_update", "send", "shut_templates", "tell"]
+
+
+class Known(Protocol):
+    """What every worker follows."""
+
+    def campaign(self, campaign_id: str) -> Campaign | None:
+        """The newest definition."""
+        ...
+
+    def snapshot(self, campaign_id: str, wave: int | None = None) -> PolicySnapshot | None:
+        """The newest policy, or the one that a wave is pinned to."""
+        ...
+
+
+class PinnedWaves:
+    """Waves with the frozen policies that they are pinned to, kept as long as they decide."""
+
+    def __init__(self, known: Known) -> None:
+        self._known = known
+        self._waves: dict[tuple[str, int, int], Wave] = {}
+
+    def __len__(self) -> int:
+        return len(self._waves)
+
+    def wave(self, start: WaveStart) -> Wave | None:
+        """The wave with its policy; None while that has not arrived."""
+        key = (start.campaign.campaign_id, start.wave, start.shard)
+        wave = self._waves.get(key)
+        if wave is None or wave.start != start:
+            snapshot = self._known.snapshot(start.campaign.campaign_id, start.wave)
+            if snapshot is None or snapshot.version != start.policy_version:
+                return None
+            wave = self._waves[key] = Wave(start, from_bytes(snapshot.state))
+        return wave
+
+    def forget(self, start: WaveStart) -> None:
+        """A wave has decided for everybody."""
+        self._waves.pop((start.campaign.campaign_id, start.wave, start.shard), None)
+
+
+def send(tx: Transaction, running: RunningWave, choices: Sequence[Choice]) -> list[Tally]:
+    """Send a wave's decisions and count them in; gives what they add to its report."""
+    for choice in choices:
+        _emit(tx, choice, running.start.campaign)
+    running.decided += len(choices)
+    opened = sum(choice.entry is not None for choice in choices)
+    running.open += opened
+    running.held += opened
+    return add_tallies(
+        decision_tally(choice.decision.reason, choice.decision.action) for choice in choices
+    )
+
+
+def _emit(tx: Transaction, choice: Choice, campaign: Campaign) -> None:
+    """Send a decision, and keep it open where something was sent."""
+    decision, entry = choice.decision, choice.entry
+    tx.emit(
+        SEND_DECISIONS,
+        decision,
+        key=decision.user_id,
+        partition=tx.number,
+        headers=_cloud_event(decision, tx.number),
+    )
+    if entry is None:
+        return
+    user = decision.user_id
+    ledger = load(tx, ledger_key(user), Ledger) or Ledger()
+    ledger.entries.append(entry)
+    store(tx, ledger_key(user), ledger)
+    profile = load(tx, profile_key(user), Profile) or Profile()
+    note_send(profile, decision.decided_at_ms)
+    store(tx, profile_key(user), profile)
+    due_ms = decision.decided_at_ms + campaign.closes_after_ms
+    tx.put(timer_key(due_ms, CLOSE, user, decision.decision_id), b"")
+
+
+def shut_templates(pinned: Campaign, newest: Campaign | None) -> frozenset[str]:
+    """Templates that were paused since the wave began: a marketer stops what hurts at once."""
+    if newest is None:
+        return frozenset()
+    active = {template.id for template in newest.templates if template.status == "active"}
+    return frozenset(template.id for template in pinned.templates) - active
+
+
+def progress_update(
+    tx: Transaction,
+    running: RunningWave,
+    tallies: list[Tally],
+    columns: dict[str, object] | None = None,
+) -> LearningUpdate:
+    """What the learner is told of a wave in this shard."""
+    start = running.start
+    return LearningUpdate(
+        campaign_id=start.campaign.campaign_id,
+        wave=start.wave,
+        shard=tx.number,
+        policy_version=start.policy_version,
+        encoder_version=start.encoder_version,
+        decided=running.decided,
+        open=running.open,
+        deciding=running.deciding,
+        time_ms=tx.now_ms,
+        tallies=tallies,
+        **(columns or {}),  # type: ignore[arg-type]
+    )
+
+
+def tell(tx: Transaction, update: LearningUpdate) -> None:
+    """Send an update to the learner of its campaign."""
+    tx.emit(LEARNING_UPDATES, update, key=update.campaign_id)
+
+
+def _cloud_event(decision: Decision, shard: int) -> list[tuple[str, bytes]]:
+    """CloudEvents 1.0.2, Kafka protocol binding, binary content mode."""
+    return [
+        ("ce_specversion", b"1.0"),
+        ("ce_type", b"groundswell.decision"),
+        ("ce_source", f"/groundswell/shards/{shard}".encode()),
+        ("ce_id", decision.decision_id.encode()),
+        ("content-type", b"application/avro"),
+    ]

@@ -1,0 +1,104 @@
+"""Triggered sends on a real Kafka: each event once, learned in periods, through kills."""
+
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from schemas.hashing import decision_id
+from schemas.records import UserEvent
+from schemas.topics import DEAD_LETTERS
+from streams.core.profiles import event_key
+from tests.kafka.harness import EVENTS, Deployment, Sender, campaign, deployment, wait_until
+
+USERS = [f"user-{number:05d}" for number in range(600)]
+TRIGGERED = campaign(
+    waves=1, trigger_event="cart-abandoned", learn_every_ms=3000, trigger_every_ms=3_600_000
+)
+
+
+@pytest.fixture
+def loop(kafka, namespace, tmp_path: Path):
+    with deployment(kafka, namespace, tmp_path) as made:
+        yield made
+
+
+def abandon(loop: Deployment, users: list[str], number: int = 0) -> list[UserEvent]:
+    """Each user abandons a cart; told twice, as buses do."""
+    now_ms = int(time.time() * 1000)
+    events = [
+        UserEvent(
+            user_id=user,
+            type="cart-abandoned",
+            occurred_at_ms=now_ms,
+            event_id=f"cart-{user}-{number}",
+        )
+        for user in users
+    ]
+    producer = loop.producer()
+    for event in [*events, *events]:
+        value = loop.codec.encode("", event)
+        producer.produce(loop.prefix + EVENTS, key=event.user_id, value=value)
+    producer.flush()
+    return events
+
+
+def wait_for_people(loop: Deployment) -> None:
+    loop.import_people(USERS)
+
+    def folded() -> bool:
+        return sum(key[1].startswith(b"p") for key in loop.state()) == len(USERS)
+
+    wait_until(folded, 40, "all profiles are folded")
+
+
+def test_events_are_answered_once_and_learned_from_while_a_worker_is_killed(loop):
+    for worker in range(2):
+        loop.start(worker)
+    for worker in range(2):
+        loop.wait_open(worker)
+    wait_for_people(loop)
+    with Sender(loop) as sender:
+        loop.apply(TRIGGERED)
+        wait_until(lambda: bool(loop.reports()), 30, "the first wave has begun")
+        events = abandon(loop, USERS[:200])
+        wait_until(lambda: len(loop.decisions()) >= 200, 30, "the first are decided")
+        wait_until(lambda: len(loop.reports()) > 1, 30, "the second wave has begun")
+        loop.kill(1)
+        events += abandon(loop, USERS[200:400])
+        loop.start(1)
+        abandon(loop, USERS[:200], number=1)  # they rest
+        events += abandon(loop, USERS[400:])
+        wait_until(lambda: len(loop.decisions()) >= len(USERS), 60, "all are decided")
+        wait_until(lambda: learned(loop, sender), 90, "all outcomes are learned")
+        loop.apply(replace(TRIGGERED, status="stopped", version=2))
+        wait_until(
+            lambda: all(r.ended_at_ms and not r.open for r in loop.reports().values()),
+            60,
+            "the waves have ended",
+        )
+    decisions = loop.decisions()
+    assert Counter(d.user_id for d in decisions) == Counter(USERS)
+    of_user = {event.user_id: event_key(event) for event in events}
+    for decision in decisions:
+        user = decision.user_id
+        assert decision.decision_id == decision_id("spring", decision.wave, user, of_user[user])
+    for wave in {decision.wave for decision in decisions}:
+        assert len({d.policy_version for d in decisions if d.wave == wave}) == 1
+    assert len({d.policy_version for d in decisions}) > 1
+    reports = loop.reports().values()
+    assert sum(report.decided for report in reports) == len(USERS)
+    assert sum(t.decisions for report in reports for t in report.tallies) == len(USERS)
+    assert loop.read(DEAD_LETTERS) == []
+
+
+def learned(loop: Deployment, sender: Sender) -> bool:
+    """Whether the newest snapshot has every outcome and all feedback, none of it twice."""
+    sends = sum(decision.action != "no-send" for decision in loop.decisions())
+    told = loop.snapshot()
+    assert told.examples <= sends
+    feedback = {kind: sender.total(kind) for kind in ("click", "purchase")}
+    assert all(told.feedback.get(kind, 0) <= feedback[kind] for kind in feedback)
+    return told.examples == sends and told.feedback == feedback
