@@ -35,7 +35,7 @@ $(STAMP)/run: $(UV) uv.lock pyproject.toml
 	mkdir -p $(STAMP) && touch $@
 
 $(STAMP)/test: $(UV) uv.lock pyproject.toml
-	@$(UV) sync --frozen --no-default-groups --group test --inexact --quiet
+	@$(UV) sync --frozen --no-default-groups --group test --extra encoder --inexact --quiet
 	mkdir -p $(STAMP) && touch $@
 
 $(STAMP)/check: $(UV) uv.lock pyproject.toml
@@ -43,7 +43,7 @@ $(STAMP)/check: $(UV) uv.lock pyproject.toml
 	mkdir -p $(STAMP) && touch $@
 
 $(STAMP)/bench: $(UV) uv.lock pyproject.toml
-	@$(UV) sync --frozen --no-default-groups --group test --group bench --inexact --quiet
+	@$(UV) sync --frozen --no-default-groups --group test --group bench --extra encoder --inexact --quiet
 	mkdir -p $(STAMP) && touch $@
 
 demo: $(STAMP)/run ## a campaign learns in six waves, on a real Kafka (SEED=, WAVES=, WORKERS=)

@@ -14,6 +14,8 @@ A message gives the value, the bound and the cure; a command prints it as one li
     ├── PolicyError               a policy's parameters, state or input
     │   └── PropensityError       a probability that no draw can have had
     ├── EvaluationError           logged data that an estimator cannot use
+    ├── EncoderError              training data, a key, or hashed features
+    │   └── ReleaseError          a release that is refused
     └── BusError                  Kafka
         ├── BrokerError           none there, or the embedded one does not start
         ├── TopicError            missing, or of another shape than the contract's
@@ -27,6 +29,7 @@ __all__ = [
     "BusError",
     "CampaignError",
     "ContractError",
+    "EncoderError",
     "EvaluationError",
     "ExpressionError",
     "FencedError",
@@ -34,6 +37,7 @@ __all__ = [
     "MappingError",
     "PolicyError",
     "PropensityError",
+    "ReleaseError",
     "SettingsError",
     "ShardError",
     "TopicError",
@@ -78,6 +82,14 @@ class PropensityError(PolicyError):
 
 class EvaluationError(GroundswellError):
     """Logged data that an estimator cannot use."""
+
+
+class EncoderError(GroundswellError):
+    """Training data, a key, or hashed features that cannot be used."""
+
+
+class ReleaseError(EncoderError):
+    """A release of an encoder that is refused: the one in use goes on."""
 
 
 class BusError(GroundswellError):

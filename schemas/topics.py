@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from schemas.campaign import Campaign, WaveStart
+from schemas.encoder_releases import EncoderReleases
 from schemas.learning import LearningExample, LearningUpdate, PolicySnapshot, WaveReport
 from schemas.records import Decision, LoggedDecision, Reward, UserEvent
 
@@ -11,6 +12,7 @@ __all__ = [
     "CAMPAIGNS",
     "CAMPAIGN_CHANGELOG",
     "DEAD_LETTERS",
+    "ENCODER_RELEASES",
     "INGEST_CHANGELOG",
     "LEARNING_EXAMPLES",
     "LEARNING_UPDATES",
@@ -125,6 +127,14 @@ POLICY_SNAPSHOTS = Topic(
     max_bytes=8 * MIB,
     doc="Versioned policies: the newest under the campaign, a wave's under campaign/wave.",
 )
+ENCODER_RELEASES = Topic(
+    name="encoder-releases",
+    key="name",
+    partitioning=Partitioning.ONE,
+    record=EncoderReleases,
+    compacted=True,
+    doc="Where the releases of each encoder are, and which is live or in shadow.",
+)
 WAVE_REPORTS = Topic(
     name="wave-reports",
     key="campaign",
@@ -179,6 +189,7 @@ TOPICS: tuple[Topic, ...] = (
     LEARNING_EXAMPLES,
     LEARNING_UPDATES,
     POLICY_SNAPSHOTS,
+    ENCODER_RELEASES,
     WAVE_REPORTS,
     SHARD_CHANGELOG,
     CAMPAIGN_CHANGELOG,

@@ -9,6 +9,7 @@ import struct
 from pathlib import Path
 
 from schemas.campaign import Campaign, ContextFeature, Template, WaveStart
+from schemas.encoder_releases import EncoderRelease, EncoderReleases
 from schemas.learning import LearningExample, LearningUpdate, PolicySnapshot, Tally, WaveReport
 from schemas.records import Decision, LoggedDecision, Reward, UserEvent
 from schemas.wire import Codec
@@ -187,6 +188,23 @@ EXAMPLES: tuple[object, ...] = (
         reward_sum=56.5,
         feedback={"click": 57},
         created_at_ms=AT_MS,
+    ),
+    EncoderReleases(
+        name="people",
+        step=7,
+        live="1.2.0",
+        previous="1.2.0",
+        rollback=False,
+        releases=[
+            EncoderRelease(
+                version="1.2.0",
+                sha256="0a" * 32,
+                model_bytes=412_345,
+                signer="0123456789abcdef",
+                published_at_ms=AT_MS,
+            )
+        ],
+        changed_at_ms=AT_MS,
     ),
     WaveReport(
         campaign_id="spring-sale",

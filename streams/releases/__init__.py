@@ -1,0 +1,1 @@
+"""Releases of encoders: kept, fetched, checked, and run."""
