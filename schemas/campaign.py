@@ -15,6 +15,7 @@ MOST_TEMPLATES = 200
 MOST_WAVES = 1000  # of an audience's instalments
 LAST_WAVE = 2**31 - 1  # of a triggered campaign's periods: what a state key holds
 MINUTES_A_DAY = 1440
+LARGEST_FATIGUE = 1e6  # in units of reward
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +98,11 @@ class Campaign:
     trigger_event: str | None = None
     trigger_every_ms: int = 0
     learn_every_ms: int = 600_000
+    no_send: bool = False
+    fatigue_size: float = 0.0
+    fatigue_half_life_ms: int = 1_296_000_000
+    warm_start_campaign: str | None = None
+    warm_start_discount: float = 0.5
 
     def __post_init__(self) -> None:
         check_name("campaign", self.campaign_id)
@@ -106,6 +112,7 @@ class Campaign:
         self._check_audience()
         self._check_times()
         self._check_trigger()
+        self._check_choice()
         for table in ("reward_weights", "value_weights"):
             for kind, weight in getattr(self, table).items():
                 check_finite(f"{table}.{kind}", weight, CampaignError)
@@ -178,6 +185,25 @@ class Campaign:
                 f"trigger.learn_every_ms must be at least 1000, got {self.learn_every_ms}: each "
                 "time is a copy of the policy"
             )
+
+    def _check_choice(self) -> None:
+        if not 0.0 <= self.fatigue_size <= LARGEST_FATIGUE:
+            raise CampaignError(
+                f"fatigue.size must lie in 0 to {LARGEST_FATIGUE:g}, got {self.fatigue_size}: give "
+                "the reward that a repeat costs"
+            )
+        if self.fatigue_half_life_ms <= 0:
+            raise CampaignError(
+                f"fatigue.half_life_ms must be above 0, got {self.fatigue_half_life_ms}: say when "
+                "half has recovered"
+            )
+        if self.warm_start_campaign is not None:
+            check_name("warm_start.campaign", self.warm_start_campaign)
+            if self.warm_start_campaign == self.campaign_id:
+                raise CampaignError(
+                    f"warm_start.campaign {self.campaign_id!r} is the campaign itself: name another"
+                )
+        check_share("warm_start.discount", self.warm_start_discount)
 
     def _check_times(self) -> None:
         for name in (

@@ -169,7 +169,9 @@ class Worker:
             self._triggers,
             DecideChunk(self._follower, settings.chunk_size, self._clock),
         ]
-        campaigns: list[Step] = [LeadCampaigns(settings.user_partitions, self._clock)]
+        campaigns: list[Step] = [
+            LeadCampaigns(settings.user_partitions, self._clock, self._follower)
+        ]
         return Shards(
             self._app,
             self._kinds,

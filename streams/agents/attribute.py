@@ -44,9 +44,18 @@ from streams.core.ledger import (
     credit,
     find_entry,
     is_repeated,
+    last_sent_ms,
     prune,
 )
-from streams.core.profiles import Profile, leave, note_kind, note_send, take_back_send
+from streams.core.profiles import (
+    Profile,
+    leave,
+    note_action,
+    note_kind,
+    note_send,
+    take_back_action,
+    take_back_send,
+)
 from streams.kafka.metrics import FEEDBACK
 from streams.kafka.transaction import Incoming, Transaction
 
@@ -172,7 +181,7 @@ class Attribute:
         note_kind(profile, reward.kind, reward.occurred_at_ms)
         if entry is None:
             FEEDBACK.labels("unmatched").inc()
-        elif not self._credit(reward, entry, profile, gathered):
+        elif not self._credit(reward, entry, ledger, profile, gathered):
             return (
                 f"a {reward.kind} of value {reward.value} makes a reward that is too large to "
                 "learn from: lower its weight in the campaign"
@@ -185,7 +194,9 @@ class Attribute:
         return None
 
     @staticmethod
-    def _credit(reward: Reward, entry: Entry, profile: Profile, gathered: Gathered) -> bool:
+    def _credit(
+        reward: Reward, entry: Entry, ledger: Ledger, profile: Profile, gathered: Gathered
+    ) -> bool:
         """Credit feedback; False where it cannot be."""
         campaign = gathered.campaign(entry)
         result = credit(entry, reward, campaign)
@@ -203,8 +214,13 @@ class Attribute:
             )
         elif result.verdict is Verdict.UNDELIVERED:
             take_back_send(profile, entry.decided_at_ms)
+            if campaign.fatigue_size:
+                before_ms = last_sent_ms(ledger, entry)
+                take_back_action(profile, entry.campaign_id, entry.action, before_ms)
         elif result.verdict is Verdict.DELIVERED:
             note_send(profile, entry.decided_at_ms)
+            if campaign.fatigue_size:
+                note_action(profile, entry.campaign_id, entry.action, entry.decided_at_ms)
         return result.verdict is not Verdict.TOO_LARGE
 
 

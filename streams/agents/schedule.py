@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
+import structlog
 
 from schemas.campaign import LAST_WAVE, Campaign, WaveStart
 from schemas.checks import LAST_TIME_MS
@@ -15,6 +16,7 @@ from schemas.topics import LEARNING_UPDATES, POLICY_SNAPSHOTS, WAVE_REPORTS, WAV
 from schemas.wire import Unreadable
 from streams.agents.clock import Clock
 from streams.agents.definition import check_bounds, check_size, check_taken
+from streams.agents.sending import Known
 from streams.agents.state import (
     base_key,
     campaign_key,
@@ -25,12 +27,15 @@ from streams.agents.state import (
     update_prefix,
 )
 from streams.core.audience import instalment
-from streams.core.encoding import ContextEncoder, action_set, feature_names
+from streams.core.encoding import ContextEncoder, action_set
 from streams.core.learning import fold_updates
-from streams.core.policies import create, from_bytes, to_bytes, validate
+from streams.core.policies import Policy, create, from_bytes, to_bytes, validate
 from streams.core.schedule import CampaignState, Due, WaveState, due, report, start_wave
 from streams.core.segments import compile_segment
+from streams.core.warm_start import first_policy, warm_start
 from streams.kafka.transaction import Incoming, Output, Transaction
+
+log = structlog.get_logger()
 
 __all__ = ["LeadCampaigns", "TakeUpCampaigns", "check_runnable"]
 
@@ -53,7 +58,9 @@ def check_runnable(campaign: Campaign) -> None:
     policy = create(campaign.policy, campaign.policy_params, d_user, actions.d_action)
     # A policy that cannot decide here would stop every worker that the wave reaches.
     anyone, every_action = np.zeros((1, d_user)), np.ones((1, len(actions)), dtype=np.bool_)
-    policy.action_dist(anyone, actions, every_action, np.random.default_rng(0))
+    handicap = np.zeros((1, len(actions))) if campaign.fatigue_size else None
+    rng = np.random.default_rng(0)
+    policy.action_dist(anyone, actions, every_action, rng, handicap=handicap)
     if campaign.audience_segment is not None:
         try:
             compile_segment(campaign.audience_segment)
@@ -106,11 +113,15 @@ class LeadCampaigns:
     ----------
     user_shards
         Number of user shards.
+    known
+        Other campaigns and their policies: one may begin with what another has learned.
     """
 
-    def __init__(self, user_shards: int, clock: Clock) -> None:
+    def __init__(self, user_shards: int, clock: Clock, known: Known) -> None:
         self._user_shards = user_shards
         self._clock = clock
+        self._known = known
+        self._held_up: dict[str, str] = {}
         self._resting: dict[tuple[int, bytes], tuple[bytes, CampaignState]] = {}
 
     def __call__(self, tx: Transaction) -> bool:
@@ -120,6 +131,8 @@ class LeadCampaigns:
             state = self._state(tx, key, raw)
             now_ms = self._clock.now_ms(tx.now_ms)
             need = due(state, now_ms)
+            if need is Due.START and not self._may_start(tx, state.campaign):
+                need = Due.NOTHING
             match need:
                 case Due.START:
                     self._start(tx, state, now_ms)
@@ -242,13 +255,45 @@ class LeadCampaigns:
         raw = tx.get(base_key(campaign.campaign_id))
         if raw is not None:
             return tx.codec.decode(raw, PolicySnapshot)
-        d_user = ContextEncoder(campaign.context).d_user
-        d_action = len(feature_names(campaign.templates))
-        policy = create(campaign.policy, campaign.policy_params, d_user, d_action)
+        policy = self._first(campaign)
         state.version = 0
         snapshot = self._snapshot(tx, state, to_bytes(policy), now_ms)
         self._publish(tx, snapshot)
         return snapshot
+
+    def _first(self, campaign: Campaign) -> Policy:
+        """The policy that a campaign begins with.
+
+        Raises
+        ------
+        CampaignError
+            If it is to begin with what another one has learned, and that is not possible.
+        """
+        name = campaign.warm_start_campaign
+        if name is None:
+            return first_policy(campaign)
+        source, learned = self._known.campaign(name), self._known.snapshot(name)
+        if source is None or learned is None:
+            raise CampaignError(
+                f"campaign {campaign.campaign_id}, warm_start.campaign {name}: it has no policy "
+                "yet: the first wave waits until it has, or until warm_start is removed"
+            )
+        return warm_start(campaign, source, from_bytes(learned.state))
+
+    def _may_start(self, tx: Transaction, campaign: Campaign) -> bool:
+        """Whether there is a policy to begin with."""
+        name = campaign.campaign_id
+        if campaign.warm_start_campaign is None or tx.get(base_key(name)) is not None:
+            return True
+        try:
+            self._first(campaign)
+        except CampaignError as error:
+            if self._held_up.get(name) != str(error):
+                log.warning("campaign_waits", campaign=name, why=str(error))
+            self._held_up[name] = str(error)
+            return False
+        self._held_up.pop(name, None)
+        return True
 
     @staticmethod
     def _snapshot(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from schemas.campaign import Campaign, WaveStart
+from schemas.ids import NO_SEND
 from schemas.learning import LearningUpdate, PolicySnapshot, Tally
 from schemas.records import Decision
 from schemas.topics import LEARNING_UPDATES, SEND_DECISIONS
@@ -19,7 +20,7 @@ from streams.agents.state import (
 from streams.core.learning import add_tallies, decision_tally
 from streams.core.ledger import Ledger
 from streams.core.policies import from_bytes
-from streams.core.profiles import Profile, note_send
+from streams.core.profiles import Profile, note_action, note_send
 from streams.core.waves import Choice, Wave
 from streams.kafka.transaction import Transaction
 
@@ -93,9 +94,12 @@ def _emit(tx: Transaction, choice: Choice, campaign: Campaign) -> None:
     ledger = load(tx, ledger_key(user), Ledger) or Ledger()
     ledger.entries.append(entry)
     store(tx, ledger_key(user), ledger)
-    profile = load(tx, profile_key(user), Profile) or Profile()
-    note_send(profile, decision.decided_at_ms)
-    store(tx, profile_key(user), profile)
+    if decision.action != NO_SEND:
+        profile = load(tx, profile_key(user), Profile) or Profile()
+        note_send(profile, decision.decided_at_ms)
+        if campaign.fatigue_size:
+            note_action(profile, campaign.campaign_id, decision.action, decision.decided_at_ms)
+        store(tx, profile_key(user), profile)
     due_ms = decision.decided_at_ms + campaign.closes_after_ms
     tx.put(timer_key(due_ms, CLOSE, user, decision.decision_id), b"")
 

@@ -22,6 +22,11 @@ key                     where it is absent
                         the audience starts a decision for that user at once
 ``wave_deadline``       a quarter more than attribution window and allowed lateness
 ``policy``              ``linear-thompson`` with its own defaults
+``no_send``             no; yes: sending nothing competes with the templates, and is learned
+``fatigue``             none; else ``size``, what a template's reward loses the moment it was
+                        sent to the user, and ``half_life`` (15d), by which half has recovered
+``warm_start``          none; else ``campaign``, whose policy it begins with, and ``discount``
+                        (0.5), what one of its examples counts for
 ``context``             no features: nobody is told apart
 ``holdout``             0
 ``baseline``            none; its ``share`` is 10 %
@@ -48,7 +53,7 @@ import numpy as np
 from schemas.campaign import MOST_TEMPLATES, MOST_WAVES, Campaign, ContextFeature, Template
 from schemas.errors import CampaignError, GroundswellError
 from streams.agents.schedule import check_runnable
-from streams.commands.campaign_blocks import read_trigger
+from streams.commands.campaign_blocks import read_choosing, read_trigger
 from streams.commands.marked_yaml import Value, load
 from streams.core.encoding import ContextEncoder, action_set
 from streams.core.policies import create
@@ -63,6 +68,9 @@ KEYS = (
     "trigger",
     "wave_deadline",
     "policy",
+    "no_send",
+    "fatigue",
+    "warm_start",
     "context",
     "holdout",
     "baseline",
@@ -136,6 +144,7 @@ def _campaign(root: Value, folder: Path, now_ms: int) -> Campaign:
     if "rewards" not in given and not value_weights:
         weights = {"click": 1.0}
     trigger = read_trigger(given)
+    choosing = read_choosing(given)
     templates = _templates(given["templates"])
     context = read_context(given.get("context"))
     try:
@@ -169,6 +178,11 @@ def _campaign(root: Value, folder: Path, now_ms: int) -> Campaign:
             trigger_event=trigger.event,
             trigger_every_ms=trigger.every_ms,
             learn_every_ms=trigger.learn_every_ms,
+            no_send=choosing.no_send,
+            fatigue_size=choosing.fatigue_size,
+            fatigue_half_life_ms=choosing.fatigue_half_life_ms,
+            warm_start_campaign=choosing.warm_start_campaign,
+            warm_start_discount=choosing.warm_start_discount,
         )
     except CampaignError as error:
         raise _placed(root, error) from None

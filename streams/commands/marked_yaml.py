@@ -20,6 +20,7 @@ __all__ = ["Value", "load"]
 MOST_BYTES = 1_000_000
 DEEPEST = 16
 LONGEST_MS = 10 * 365 * 86_400_000
+YES_NO = {"yes": True, "true": True, "no": False, "false": False}
 UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 PLAIN_TAGS = frozenset(
     f"tag:yaml.org,2002:{name}"
@@ -186,6 +187,13 @@ class Value:
                 f"must be a time of day from 00:00 to 23:59, got {text!r}: write 22:00"
             )
         return int(found[1]) * 60 + int(found[2])
+
+    def yes(self) -> bool:
+        """A yes or no."""
+        text = self.text().lower()
+        if text not in YES_NO:
+            raise self.error(f"must be yes or no, got {self.text()!r}")
+        return YES_NO[text]
 
     def plain(self) -> bool | int | float | str | list[str]:
         """A yes/no, a number, a text or a list of texts, whichever it is written as."""

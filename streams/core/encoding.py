@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from schemas.campaign import Campaign, ContextFeature, Template
 from schemas.hashing import fallback_id, id_hash
 from streams.core.policies import ActionSet
+from streams.core.policies.no_send import with_no_send
 from streams.core.profiles import Profile
 from streams.core.segments import AttributeValue
 
@@ -111,10 +112,11 @@ def feature_names(templates: Sequence[Template]) -> tuple[str, ...]:
 
 
 def action_set(campaign: Campaign) -> ActionSet:
-    """The campaign's templates as actions a, (n_actions, d_action)."""
+    """The campaign's actions a, (n_actions, d_action): templates, then no-send if it competes."""
     names = feature_names(campaign.templates)
     features = np.array(
         [[t.features.get(name, 0.0) for name in names] for t in campaign.templates],
         dtype=np.float64,
     ).reshape(len(campaign.templates), len(names))
-    return ActionSet(ids=tuple(t.id for t in campaign.templates), features=features)
+    templates = ActionSet(ids=tuple(t.id for t in campaign.templates), features=features)
+    return with_no_send(templates) if campaign.no_send else templates

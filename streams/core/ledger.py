@@ -25,6 +25,7 @@ __all__ = [
     "credit",
     "find_entry",
     "is_repeated",
+    "last_sent_ms",
     "prune",
     "reward_of",
 ]
@@ -216,6 +217,17 @@ def close_entry(entry: Entry, campaign: Campaign) -> bool:
         return False
     entry.learned = reward_of(entry, campaign)
     return True
+
+
+def last_sent_ms(ledger: Ledger, undelivered: Entry) -> int | None:
+    """When an undelivered decision's template was sent last, as far as the ledger goes back."""
+    sends = (
+        entry.decided_at_ms
+        for entry in ledger.entries
+        if (entry.campaign_id, entry.action) == (undelivered.campaign_id, undelivered.action)
+        and entry.delivered is not False
+    )
+    return max(sends, default=None)
 
 
 def prune(ledger: Ledger, decision_id: str) -> None:

@@ -11,23 +11,28 @@ from streams.core.segments import AttributeValue as StoredValue
 
 __all__ = [
     "EVERYWHERE",
+    "MOST_ACTIONS",
     "MOST_CHANNELS",
     "MOST_IDS",
     "MOST_KINDS",
     "MOST_SENDS",
     "Profile",
+    "action_key",
     "event_key",
     "fold_event",
     "leave",
+    "note_action",
     "note_kind",
     "note_send",
     "remember",
+    "take_back_action",
     "take_back_send",
 ]
 
 MOST_IDS = 256  # ids of events kept against repetition: the newest
 MOST_KINDS = 256  # kinds of events counted: the first that came
 MOST_SENDS = 64  # contact times kept, for caps: the newest
+MOST_ACTIONS = 128  # templates whose last send is kept: the newest
 MOST_CHANNELS = 64  # channels that a user left, each by its name; beyond them: everywhere
 EVERYWHERE = ""  # stands for all channels, in `left`
 
@@ -48,6 +53,9 @@ class Profile(msgspec.Struct, array_like=True):
         for all of them, whatever contacts come later.
     sends
         When the user was sent something, in milliseconds, newest last.
+    sent_at
+        By campaign and template (`action_key`), where the campaign minds repetition: when the
+        user was sent it last, in milliseconds.
     seen
         Hashes of the ids of events that are contained, with their times.
     """
@@ -60,6 +68,7 @@ class Profile(msgspec.Struct, array_like=True):
     left: dict[str, int] = {}
     sends: list[int] = []
     seen: dict[int, int] = {}
+    sent_at: dict[str, int] = {}
 
     # ---- what a segment expression may ask (streams.core.segments.ProfileView)
 
@@ -110,6 +119,30 @@ def note_kind(profile: Profile, kind: str, at_ms: int) -> None:
 def note_send(profile: Profile, at_ms: int) -> None:
     """Note that something was sent to the user at this time."""
     profile.sends = sorted([*profile.sends, at_ms])[-MOST_SENDS:]
+
+
+def action_key(campaign_id: str, action: str) -> str:
+    """What `sent_at` calls a template."""
+    return f"{campaign_id}/{action}"
+
+
+def note_action(profile: Profile, campaign_id: str, action: str, at_ms: int) -> None:
+    """Note that a template was sent; above the bound the one that was sent first is forgotten."""
+    name = action_key(campaign_id, action)
+    latest = max(at_ms, profile.sent_at.pop(name, at_ms))
+    if len(profile.sent_at) >= MOST_ACTIONS:
+        del profile.sent_at[min(profile.sent_at, key=profile.sent_at.__getitem__)]
+    profile.sent_at[name] = latest
+
+
+def take_back_action(
+    profile: Profile, campaign_id: str, action: str, before_ms: int | None
+) -> None:
+    """The last send of a template did not arrive: the one before it is the last; None for none."""
+    name = action_key(campaign_id, action)
+    profile.sent_at.pop(name, None)
+    if before_ms is not None:
+        profile.sent_at[name] = before_ms
 
 
 def take_back_send(profile: Profile, at_ms: int) -> None:

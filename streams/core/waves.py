@@ -5,6 +5,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from schemas.campaign import WaveStart
 from schemas.errors import PropensityError
@@ -15,9 +16,13 @@ from streams.core.audience import Audience, Membership
 from streams.core.encoding import ContextEncoder, action_set
 from streams.core.ledger import Entry
 from streams.core.policies import Policy, draw
-from streams.core.profiles import Profile
+from streams.core.policies.fatigue import recovering
+from streams.core.policies.no_send import with_no_send_eligible
+from streams.core.profiles import Profile, action_key
 
 __all__ = ["Choice", "Wave"]
+
+HOUR_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +30,7 @@ class Choice:
     """A decision as its sender gets it, and as the ledger keeps it while its outcome is open."""
 
     decision: Decision
-    entry: Entry | None  # None: nothing is sent, so nothing can come back
+    entry: Entry | None  # None: a rule sends nothing, and nothing is learned of it
 
 
 class Wave:
@@ -84,12 +89,21 @@ class Wave:
         rules = [self.audience.membership(user, profile, now_ms, shut) for user, profile in mine]
         contexts = self._encoder.encode_many([profile for _, profile in mine])
         eligible = np.array([rule.eligible for rule in rules], dtype=np.bool_)
+        if start.campaign.no_send:
+            eligible = with_no_send_eligible(eligible)
         rng = np.random.default_rng(
             seed_of(start.campaign.campaign_id, start.wave, start.shard, chunk)
         )
         asked = np.array([rule.reason == POLICY for rule in rules])
         dist = np.zeros(eligible.shape)  # (n_users, n_actions)
-        dist[asked] = self._policy.action_dist(contexts[asked], self._actions, eligible[asked], rng)
+        handicap = self._handicap([profile for _, profile in mine], now_ms)
+        dist[asked] = self._policy.action_dist(
+            contexts[asked],
+            self._actions,
+            eligible[asked],
+            rng,
+            handicap=None if handicap is None else handicap[asked],
+        )
         drawn = draw(dist, rng)  # (n_users,), -1 where nobody asked the policy
         return [
             self._choice(
@@ -105,6 +119,19 @@ class Wave:
             for row, ((user, profile), rule) in enumerate(zip(mine, rules, strict=True))
         ]
 
+    def _handicap(self, profiles: Sequence[Profile], now_ms: int) -> NDArray[np.float64] | None:
+        """What recent sends take off each action's score, (n_users, n_actions)."""
+        campaign = self.start.campaign
+        if not campaign.fatigue_size:
+            return None
+        names = [action_key(campaign.campaign_id, action) for action in self._actions.ids]
+        sent_ms = np.array(
+            [[profile.sent_at.get(name, -np.inf) for name in names] for profile in profiles]
+        )
+        hours = np.maximum(now_ms - sent_ms, 0.0) / HOUR_MS
+        half_life_hours = campaign.fatigue_half_life_ms / HOUR_MS
+        return recovering(hours, campaign.fatigue_size, half_life_hours)
+
     def _choice(
         self,
         name: str,
@@ -118,7 +145,8 @@ class Wave:
     ) -> Choice:
         start, campaign = self.start, self.start.campaign
         row, propensity = self._action(rule, dist, drawn)
-        template = None if row is None else campaign.templates[row]
+        sends = row is not None and row < len(campaign.templates)
+        template = campaign.templates[row] if row is not None and sends else None
         channel = None if template is None else template.channel
         decision = Decision(
             decision_id=name,
@@ -137,14 +165,16 @@ class Wave:
             expires_at_ms=now_ms + campaign.expires_after_ms,
             variables={} if template is None else template.variables,
         )
-        if template is None:
+        if row is None:
             return Choice(decision=decision, entry=None)
         may = [rank for rank, can in enumerate(rule.eligible) if can]
+        if campaign.no_send:
+            may.append(len(campaign.templates))
         entry = Entry(
             decision_id=decision.decision_id,
             campaign_id=campaign.campaign_id,
             wave=start.wave,
-            action=template.id,
+            action=decision.action,
             reason=rule.reason,
             propensity=propensity,
             propensity_kind="drawn" if propensity is not None else "unknown",
@@ -161,7 +191,7 @@ class Wave:
     def _action(
         self, rule: Membership, dist: np.ndarray, drawn: int
     ) -> tuple[int | None, float | None]:
-        """The template's row, and the probability that it was drawn with."""
+        """The action's row, and the probability that it was drawn with."""
         if rule.reason == BASELINE:
             assert self.start.campaign.baseline_action is not None
             return self._rows[self.start.campaign.baseline_action], None

@@ -15,6 +15,7 @@ from schemas.topics import CAMPAIGNS, WAVE_REPORTS
 from schemas.wire import Codec, Unreadable
 from streams.core.encoding import ContextEncoder, feature_names
 from streams.core.policies.parameters import nearest
+from streams.core.warm_start import check_warm_start
 from streams.kafka.read import read_all
 from streams.kafka.transaction import Incoming
 
@@ -107,8 +108,10 @@ class CampaignClient:
         BusError
             If it cannot be written.
         """
-        present = self.campaigns().get(campaign.campaign_id)
+        known = self.campaigns()
+        present = known.get(campaign.campaign_id)
         if present is None:
+            _check_source(campaign, known)
             return Applied(campaign=self._write(campaign, 1, campaign.status, now_ms), changed=True)
         same = dataclasses.replace(
             campaign,
@@ -249,13 +252,34 @@ def check_change(present: Campaign, new: Campaign, *, started: bool) -> None:
 
 
 def _check_course(present: Campaign, new: Campaign) -> None:
-    """A started campaign goes on by its schedule, or by events, as it began."""
+    """A started campaign goes on by its schedule, or by events, and from where it began."""
     if new.triggered != present.triggered:
         began, now = ("has", "none") if present.triggered else ("has no", "one")
         raise CampaignError(
             f"campaign {present.campaign_id} has started and {began} trigger, the new definition "
             f"has {now}: keep that, or give the campaign a new name"
         )
+
+    for field, name in (("no_send", "no_send"), ("warm_start_campaign", "warm_start.campaign")):
+        began, now = getattr(present, field), getattr(new, field)
+        if began != now:
+            raise CampaignError(
+                f"campaign {present.campaign_id} has started, and learns from what it began with: "
+                f"{name} is {now}, was {began}: keep that, or give the campaign a new name"
+            )
+
+
+def _check_source(campaign: Campaign, known: Mapping[str, Campaign]) -> None:
+    """The campaign that another is to begin from must be there, and speak of the same."""
+    name = campaign.warm_start_campaign
+    if name is None:
+        return
+    if name not in known:
+        cure = nearest(name, known) if known else "apply that one first"
+        raise CampaignError(
+            f"campaign {campaign.campaign_id}, warm_start.campaign {name!r}: there is none: {cure}"
+        )
+    check_warm_start(campaign, known[name])
 
 
 def _difference(what: str, before: Iterable[str], after: Iterable[str]) -> str:

@@ -349,3 +349,39 @@ def test_what_a_trigger_cannot_be_is_told_with_its_line(line, told):
     with pytest.raises(CampaignError) as error:
         parse(SHORT + line + "\n")
     assert told in str(error.value)
+
+
+# ---- what the policy chooses from, and begins with
+
+
+def test_no_send_fatigue_and_a_warm_start_can_be_said():
+    campaign = parse(
+        SHORT + "no_send: yes\nfatigue: {size: 0.02, half_life: 3d}\n"
+        "warm_start: {campaign: old, discount: 30 %}\n"
+    )
+    assert campaign.no_send
+    assert (campaign.fatigue_size, campaign.fatigue_half_life_ms) == (0.02, 3 * DAY_MS)
+    assert (campaign.warm_start_campaign, campaign.warm_start_discount) == ("old", 0.3)
+    plain = parse(SHORT + "fatigue: {size: 0.1}\nwarm_start: {campaign: old}\nno_send: no\n")
+    assert (plain.no_send, plain.fatigue_half_life_ms) == (False, 15 * DAY_MS)
+    assert plain.warm_start_discount == 0.5
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("no_send: maybe", ":5: no_send must be yes or no, got 'maybe'"),
+        ("fatigue: {half_life: 3d}", ":5: fatigue lacks the key size"),
+        ("fatigue: {size: -1}", ":5: fatigue.size must be a number, got -1"),
+        ("fatigue: {size: 1, half_life: 0s}", ":5: fatigue.half_life must lie in 1ms"),
+        ("fatigue: {size: 1}\npolicy: uniform", "policy 'uniform' has no scores"),
+        ("warm_start: {discount: 1}", ":5: warm_start lacks the key campaign"),
+        ("warm_start: {campaign: old, discount: 2}", ":5: warm_start.discount must lie in 0 to 1"),
+        ("warm_start: {campaign: hello}", ":5: warm_start.campaign 'hello' is the campaign itself"),
+        ("warm_start: {campaign: 'a b'}", ":5: warm_start.campaign must be 1 to 128 letters"),
+    ],
+)
+def test_what_a_choice_cannot_be_is_told_with_its_line(line, told):
+    with pytest.raises(CampaignError) as error:
+        parse(SHORT + line + "\n")
+    assert told in str(error.value)

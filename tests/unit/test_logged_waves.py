@@ -12,6 +12,7 @@ from streams.agents.clock import Clock
 from streams.agents.learn import KeepUpdates
 from streams.agents.schedule import LeadCampaigns, TakeUpCampaigns
 from streams.kafka.transaction import Incoming, Transaction
+from tests.unit.agents.shard import FakeKnown
 
 CODEC = Codec()
 CAMPAIGN = Campaign(
@@ -56,7 +57,7 @@ class Course:
         self.store = Memory()
         self.snapshots: list[PolicySnapshot] = []
         self._offset = 0
-        self._lead = LeadCampaigns(1, Clock(wall_ms=None, ahead_ms=0, impossible_ms=0))
+        self._lead = LeadCampaigns(1, Clock(wall_ms=None, ahead_ms=0, impossible_ms=0), FakeKnown())
         self._apply(TakeUpCampaigns(), CAMPAIGN)
 
     def tell(self, wave: int, actions: list[str], rewards: list[float], **progress: object) -> None:

@@ -11,6 +11,7 @@ from schemas.records import Reward
 from schemas.topics import LEARNING_EXAMPLES, LEARNING_UPDATES
 from streams.agents.attribute import MOST_DUE, Attribute, CloseDue
 from streams.agents.state import RunningWave, ledger_key, profile_key, wave_key
+from streams.core.learning import examples_in
 from streams.core.ledger import Ledger
 from streams.core.profiles import Profile
 from tests.unit.agents.shard import (
@@ -375,3 +376,48 @@ def test_feedback_is_counted_by_what_became_of_it(verdict, given):
         shard.apply(joining(), [reward], "rewards")
     after = REGISTRY.get_sample_value("groundswell_feedback_total", {"verdict": verdict})
     assert after == before + 1
+
+
+# ---- no-send that was chosen, and what was sent last
+
+
+def test_what_comes_after_no_send_is_its_reward_and_it_counts_against_no_cap():
+    silent = campaign(no_send=True, templates=SPRING.templates[:1], cap_sends=1)
+    users = users_of(0, 40)
+    shard, decisions = wave_of(*users, of=silent)
+    quiet = [d for d in decisions.values() if d.action == "no-send"]
+    assert quiet
+    shard.apply(joining(), [click(None, user_id=quiet[0].user_id, kind="purchase")])
+    close(shard)
+    examples = {e.user_id: e for e in sent(shard.outputs, LEARNING_EXAMPLES)}
+    assert set(examples) == set(users)
+    assert examples[quiet[0].user_id].reward == 2.0
+    assert {examples[d.user_id].reward for d in quiet[1:]} == {0.0}
+    assert {examples[d.user_id].action for d in quiet} == {"no-send"}
+    updates = sent(shard.outputs, LEARNING_UPDATES)
+    assert sum(len(u.rewards) // 8 for u in updates) == len(users)
+    assert all(examples_in(u, silent) is not None for u in updates if u.rewards)
+    for decision in decisions.values():
+        sends = profile(shard, decision.user_id).sends
+        assert sends == ([] if decision.action == "no-send" else [NOON])
+
+
+def test_a_send_that_did_not_arrive_was_not_the_last_one():
+    tired = campaign(fatigue_size=0.1, templates=SPRING.templates[:1])
+    shard, first = wave_of(ANN, of=tired)
+    assert profile(shard).sent_at == {"spring/hello": NOON}
+    shard.now_ms = NOON + 5000
+    (second,) = decided(shard, tired, wave=1, share_from=0.0, share_until=1.0)
+    assert profile(shard).sent_at == {"spring/hello": NOON + 5000}
+    failed = click(second, 6000, "failed")
+    shard.apply(joining(NOON + 6000), [failed])
+    assert profile(shard).sent_at == {"spring/hello": NOON}
+    shard.apply(joining(NOON + 6000), [click(first[ANN], 6000, "failed")])
+    assert profile(shard).sent_at == {}
+    shard.apply(joining(NOON + 7000), [click(second, 7000, "delivered")])
+    assert profile(shard).sent_at == {"spring/hello": NOON + 5000}
+
+
+def test_what_was_sent_last_is_kept_only_where_repetition_matters():
+    shard, _ = wave_of(ANN, of=SPRING)
+    assert profile(shard).sent_at == {}

@@ -9,14 +9,23 @@ from streams.agents.learn import KeepUpdates
 from streams.agents.schedule import LeadCampaigns, TakeUpCampaigns
 from streams.agents.state import campaign_key
 from streams.core.schedule import CampaignState
-from tests.unit.agents.shard import CODEC, SHARDS, MemoryShard, campaign, clock, refusals, update
+from tests.unit.agents.shard import (
+    CODEC,
+    SHARDS,
+    FakeKnown,
+    MemoryShard,
+    campaign,
+    clock,
+    refusals,
+    update,
+)
 
 
 def led() -> MemoryShard:
     """A campaign shard whose first wave runs."""
     shard = MemoryShard()
     shard.apply(TakeUpCampaigns(), [campaign()], "campaigns")
-    shard.step(LeadCampaigns(SHARDS, clock()))
+    shard.step(LeadCampaigns(SHARDS, clock(), FakeKnown()))
     return shard
 
 
@@ -100,5 +109,5 @@ def test_a_bad_update_stops_none_beside_it():
 def test_a_campaign_without_a_context_learns():
     shard = MemoryShard()
     shard.apply(TakeUpCampaigns(), [campaign(context=[])], "campaigns")
-    shard.step(LeadCampaigns(SHARDS, clock()))
+    shard.step(LeadCampaigns(SHARDS, clock(), FakeKnown()))
     assert told(shard, update([1.0, 0.0], contexts=b"")) == []

@@ -2,6 +2,7 @@ import re
 from dataclasses import replace
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,14 +11,17 @@ from schemas.campaign import Campaign, ContextFeature, Template
 from schemas.checks import LAST_TIME_MS
 from schemas.errors import CampaignError
 from schemas.hashing import partition_of
-from schemas.learning import LearningUpdate, Tally
+from schemas.learning import LearningUpdate, PolicySnapshot, Tally
 from schemas.topics import POLICY_SNAPSHOTS, SHARD_CHANGELOG, WAVE_REPORTS, WAVE_STARTS
 from streams.agents.definition import check_size
 from streams.agents.learn import KeepUpdates
 from streams.agents.schedule import LeadCampaigns, TakeUpCampaigns, check_runnable
 from streams.agents.state import campaign_key, ended_key
+from streams.core.learning import fold_updates
 from streams.core.ledger import OTHER
+from streams.core.policies import from_bytes, to_bytes
 from streams.core.schedule import LEARN_AGAIN_MS, CampaignState, start_wave
+from streams.core.warm_start import check_warm_start, first_policy
 from streams.kafka.transaction import Incoming
 from tests.unit.agents.shard import (
     NOON,
@@ -26,6 +30,7 @@ from tests.unit.agents.shard import (
     MemoryShard,
     campaign,
     clock,
+    frozen,
     incoming,
     raw,
     refusals,
@@ -51,7 +56,7 @@ class Leader:
 
     def lead(self, now_ms: int | None = None):
         self.shard.now_ms = now_ms or self.shard.now_ms
-        outputs = self.shard.run(LeadCampaigns(SHARDS, clock(self.shard.now_ms)))
+        outputs = self.shard.run(LeadCampaigns(SHARDS, clock(self.shard.now_ms), self.known))
         self.known.follow(outputs)
         return outputs
 
@@ -480,3 +485,74 @@ def test_a_triggered_campaign_does_not_turn_into_a_scheduled_one():
     leader.lead()
     (refusal,) = leader.take_up(campaign(version=2))
     assert refusal.startswith("campaign spring has started and has trigger")
+
+
+# ---- a warm start
+
+
+OLD = campaign(campaign_id="old", policy_params={"draws": 16, "adapt": False})
+YOUNG = replace(OLD, campaign_id="spring", warm_start_campaign="old", warm_start_discount=0.25)
+
+
+def learned(of: Campaign, rewards=(1.0, 0.0, 1.0)) -> PolicySnapshot:
+    policy = first_policy(of)
+    fold_updates(policy, [update(rewards, campaign_id=of.campaign_id)], of)
+    return replace(frozen(of), wave=None, state=to_bytes(policy), version=3)
+
+
+def test_a_campaign_begins_with_what_another_one_has_learned():
+    leader = Leader(YOUNG)
+    leader.known.campaigns["old"] = OLD
+    leader.known.snapshots["old", None] = learned(OLD)
+    starts = sent(leader.lead(), WAVE_STARTS)
+    assert {start.policy_version for start in starts} == {0}
+    theirs = from_bytes(leader.known.snapshot("old").state).reward_model.sums
+    mine = from_bytes(leader.known.snapshot("spring", 0).state).reward_model.sums
+    assert mine.weight == 0.25 * theirs.weight > 0
+    np.testing.assert_allclose(mine.moment, 0.25 * theirs.moment)
+    assert leader.known.snapshot("spring").examples == 0
+
+
+def test_a_warm_start_waits_until_there_is_something_to_begin_with():
+    leader = Leader(YOUNG)
+    assert sent(leader.lead(), WAVE_STARTS) == []
+    leader.known.campaigns["old"] = OLD
+    assert sent(leader.lead(), WAVE_STARTS) == []
+    leader.known.snapshots["old", None] = learned(OLD)
+    assert len(sent(leader.lead(), WAVE_STARTS)) == SHARDS
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"context": OLD.context[:1]}, "its context is another (age)"),
+        ({"templates": [HELLO]}, "its templates have the features warm, these price, warm"),
+        ({"no_send": True}, "its templates have the features price, warm, (no-send), these"),
+        ({"policy": "uniform", "policy_params": {}}, "has no model to start from"),
+        ({"policy": "logistic-thompson", "policy_params": {}}, "a warm start needs a model of"),
+    ],
+)
+def test_a_campaign_does_not_begin_with_what_does_not_fit_it(changes, says):
+    source = replace(OLD, **changes)
+    with pytest.raises(CampaignError, match="campaign spring, warm_start") as error:
+        check_warm_start(YOUNG, source)
+    assert says in str(error.value)
+    leader = Leader(YOUNG)
+    leader.known.campaigns["old"] = source
+    leader.known.snapshots["old", None] = learned(source, ())
+    assert sent(leader.lead(), WAVE_STARTS) == []  # and the worker goes on
+
+
+def test_a_policy_without_a_model_of_its_own_cannot_be_warm_started():
+    with pytest.raises(CampaignError, match="'uniform' cannot be warm-started"):
+        check_warm_start(replace(YOUNG, policy="uniform", policy_params={}), OLD)
+
+
+@pytest.mark.parametrize("change", [{"no_send": True}, {"warm_start_campaign": "old"}])
+def test_what_a_started_campaign_began_with_stays(change):
+    leader = Leader()
+    leader.lead()
+    (refusal,) = leader.take_up(replace(SPRING, version=2, **change))
+    (field,) = change
+    assert refusal.startswith("campaign spring has started, and learns from what it began with")
+    assert field.split("_")[0] in refusal

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from schemas.records import UserEvent
 from streams.core.profiles import (
     EVERYWHERE,
+    MOST_ACTIONS,
     MOST_CHANNELS,
     MOST_IDS,
     MOST_KINDS,
@@ -14,6 +15,7 @@ from streams.core.profiles import (
     event_key,
     fold_event,
     leave,
+    note_action,
     note_kind,
     note_send,
     remember,
@@ -182,3 +184,13 @@ def test_taking_a_send_back_leaves_another_of_the_same_time():
     take_back_send(profile, 100)
     take_back_send(profile, 999)
     assert profile.sends == [100, 200]
+
+
+def test_of_more_templates_than_are_kept_the_one_sent_first_is_forgotten():
+    profile = Profile()
+    for rank in range(MOST_ACTIONS + 5):
+        note_action(profile, "spring", f"t{rank}", 1000 + rank)
+    note_action(profile, "spring", "t9", 5)  # an earlier send that is noted late
+    assert len(profile.sent_at) == MOST_ACTIONS
+    assert min(profile.sent_at.values()) == 1005
+    assert profile.sent_at["spring/t9"] == 1009

@@ -1,13 +1,15 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from schemas.errors import PropensityError
-from streams.core.encoding import ContextEncoder
+from schemas.ids import NO_SEND
+from streams.core.encoding import ContextEncoder, action_set
 from streams.core.policies import create
 from streams.core.profiles import Profile
-from streams.core.waves import Wave
+from streams.core.waves import HOUR_MS, Wave
 from tests.unit.agents.shard import NOON, campaign, wave_start
 
 SPRING = campaign()
@@ -25,7 +27,7 @@ PEOPLE = [
 
 def wave(of=SPRING, policy=None, **given) -> Wave:
     encoder = ContextEncoder(of.context)
-    made = policy or create(of.policy, of.policy_params, encoder.d_user, 2)
+    made = policy or create(of.policy, of.policy_params, encoder.d_user, action_set(of).d_action)
     return Wave(wave_start(of, **given), made)
 
 
@@ -34,7 +36,7 @@ class Dead:
 
     name = "dead"
 
-    def action_dist(self, _contexts, _actions, eligible, _rng):
+    def action_dist(self, _contexts, _actions, eligible, _rng, **_):
         return np.zeros(eligible.shape)
 
 
@@ -123,3 +125,57 @@ def test_a_decision_says_under_which_versions_it_was_made():
         assert record.decided_at_ms == NOON
     assert choice.decision.campaign_version == SPRING.version
     assert choice.decision.expires_at_ms == NOON + SPRING.expires_after_ms
+
+
+# ---- no-send as an action, and fatigue
+
+
+def test_no_send_is_drawn_and_kept_like_a_template_and_goes_nowhere():
+    silent = replace(SPRING, no_send=True)
+    choices = wave(silent).decide(PEOPLE, 0, NOON)
+    quiet = [choice for choice in choices if choice.decision.action == NO_SEND]
+    assert 0 < len(quiet) < len(choices)
+    for choice in choices:
+        assert choice.entry.actions[-1] == NO_SEND
+        assert choice.decision.reason == "policy"
+        assert choice.decision.propensity == choice.entry.propensity > 0
+        assert math.fsum(choice.entry.probabilities) == pytest.approx(1.0)
+    for choice in quiet:
+        decision = choice.decision
+        assert (decision.channel, decision.contact, decision.variables) == (None, None, {})
+        assert (choice.entry.action, choice.entry.channel) == (NO_SEND, None)
+
+
+def test_who_can_be_sent_nothing_is_not_asked_whether_to():
+    silent = replace(SPRING, no_send=True)
+    (choice,) = wave(silent).decide([("nobody", Profile())], 0, NOON)
+    assert (choice.decision.reason, choice.decision.propensity) == ("unreachable", None)
+    assert choice.entry is None
+
+
+def test_a_template_sent_lately_is_chosen_less_and_recovers():
+    tired = replace(SPRING, fatigue_size=0.5, fatigue_half_life_ms=HOUR_MS)
+    sent_at = {"spring/hello": NOON}
+    people = [
+        (user, Profile(known.attributes, contacts=known.contacts, sent_at=sent_at))
+        for user, known in PEOPLE
+    ]
+
+    def share(now_ms: int) -> float:
+        choices = wave(tired).decide(people, 0, now_ms)
+        return sum(c.entry.probabilities[c.entry.actions.index("hello")] for c in choices) / 60
+
+    rested = wave().decide(people, 0, NOON)
+    usual = sum(c.entry.probabilities[c.entry.actions.index("hello")] for c in rested) / 60
+    assert share(NOON) < 0.02  # what the floor gives
+    assert share(NOON) < share(NOON + 5 * HOUR_MS) < usual
+    assert share(NOON + 60 * HOUR_MS) == pytest.approx(usual, abs=0.02)
+
+
+def test_the_fatigue_of_one_user_or_campaign_is_not_anothers():
+    tired = replace(SPRING, fatigue_size=5.0)
+    (user, known) = PEOPLE[1]
+    other = Profile(known.attributes, contacts=known.contacts, sent_at={"summer/hello": NOON})
+    (before,) = wave(tired).decide([(user, known)], 0, NOON)
+    (after,) = wave(tired).decide([(user, other)], 0, NOON)
+    assert before.entry.probabilities == after.entry.probabilities

@@ -1,0 +1,61 @@
+"""A campaign's first policy: what another campaign has learned, or nothing."""
+
+from schemas.campaign import Campaign
+from schemas.errors import CampaignError, PolicyError
+from streams.core.encoding import ContextEncoder, action_set
+from streams.core.policies import Policy, create
+
+__all__ = ["check_warm_start", "first_policy", "warm_start"]
+
+
+def first_policy(campaign: Campaign) -> Policy:
+    """The campaign's policy before any example."""
+    d_user = ContextEncoder(campaign.context).d_user
+    d_action = action_set(campaign).d_action
+    return create(campaign.policy, campaign.policy_params, d_user, d_action)
+
+
+def check_warm_start(campaign: Campaign, source: Campaign) -> None:
+    """Hold that a campaign can begin with what another one has learned.
+
+    Raises
+    ------
+    CampaignError
+        If their columns or policies differ, with what differs and the cure.
+    """
+    mine, theirs = ContextEncoder(campaign.context), ContextEncoder(source.context)
+    where = f"campaign {campaign.campaign_id}, warm_start.campaign {source.campaign_id}"
+    if mine.version != theirs.version:
+        raise CampaignError(
+            f"{where}: its context is another ({', '.join(theirs.columns)[:200]}): a warm start "
+            "needs the same features in the same order, with the same center and scale"
+        )
+    names, others = _action_features(campaign), _action_features(source)
+    if names != others:
+        raise CampaignError(
+            f"{where}: its templates have the features {', '.join(others) or '(none)'}, these "
+            f"{', '.join(names) or '(none)'}: a warm start needs the same"
+        )
+    try:
+        first_policy(campaign).warm_start(first_policy(source), 1.0)
+    except PolicyError as error:
+        raise CampaignError(f"{where}: {error}") from error
+
+
+def _action_features(campaign: Campaign) -> tuple[str, ...]:
+    names = {name for template in campaign.templates for name in template.features}
+    return (*sorted(names), *(("(no-send)",) if campaign.no_send else ()))
+
+
+def warm_start(campaign: Campaign, source: Campaign, learned: Policy) -> Policy:
+    """The campaign's policy as it begins with what another one has learned.
+
+    Raises
+    ------
+    CampaignError
+        If that is not possible.
+    """
+    check_warm_start(campaign, source)
+    policy = first_policy(campaign)
+    policy.warm_start(learned, campaign.warm_start_discount)
+    return policy

@@ -1,0 +1,134 @@
+"""A triggered send: from an event to a decision that can be read."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from confluent_kafka.admin import NewTopic
+
+from schemas.campaign import ContextFeature, Template
+from schemas.records import UserEvent
+from schemas.topics import SEND_DECISIONS, USER_EVENTS
+from tests.bench.figures import Figure, write_figures
+from tests.bench.speed.latency import Latencies, measure, peer
+from tests.kafka.harness import EVENTS, Deployment, campaign, deployment, wait_until
+
+ROUNDS = 3
+EVENTS_A_ROUND = 2000
+MOST_MS, MOST_RATIO = 50.0, 2.0
+DAY_MS = 86_400_000
+USERS = [f"user-{number:05d}" for number in range(EVENTS_A_ROUND)]
+CART = campaign(
+    waves=1,
+    trigger_event="cart-abandoned",
+    attribution_window_ms=DAY_MS,
+    correction_horizon_ms=2 * DAY_MS,
+    templates=[
+        Template(
+            id=f"template-{rank}",
+            channel="email",
+            features={f"f{column}": float(np.sin(rank * 7 + column)) for column in range(4)},
+            variables={"subject": "You left something behind", "text": "It is still there." * 5},
+        )
+        for rank in range(10)
+    ],
+    context=[
+        ContextFeature(attribute="age", center=45, scale=15),
+        ContextFeature(attribute="plan", one_of=["free", "plus"]),
+        *(ContextFeature(event=f"event-{rank}") for rank in range(5)),
+    ],
+    baseline_action="template-0",
+)
+
+
+@pytest.mark.bench
+def test_a_triggered_send_is_about_as_fast_as_a_bare_loop(kafka, namespace, tmp_path: Path):
+    with deployment(kafka, namespace, tmp_path) as loop:
+        bare = [loop.prefix + name for name in ("bare-in", "bare-out")]
+        for made in kafka.admin.create_topics([NewTopic(n, loop.users, 1) for n in bare]).values():
+            made.result()
+        prepare(loop)
+        runs: dict[str, list[Latencies]] = {"bare": [], "direct": [], "ingest": []}
+        answer = loop.read(SEND_DECISIONS)[0].value()
+        for number in range(ROUNDS):
+            with peer(kafka.bootstrap, *bare, answer):
+                runs["bare"].append(timed(loop, *bare, f"bare-{number}", loop.users))
+            target = loop.prefix + SEND_DECISIONS.name
+            source = loop.prefix + USER_EVENTS.name
+            runs["direct"].append(timed(loop, source, target, f"direct-{number}", loop.users))
+            source = loop.prefix + EVENTS
+            runs["ingest"].append(timed(loop, source, target, f"ingest-{number}", None))
+            loop.assert_alive()
+    figures = figures_of(runs)
+    write_figures("bench", "latency", figures)
+    assert all(not run.missing for of in runs.values() for run in of), runs
+    assert all(figure.holds is not False for figure in figures), figures
+
+
+def prepare(loop: Deployment) -> None:
+    """One worker, everybody's profile, a campaign that waits, and its first answers."""
+    loop.start(0)
+    loop.wait_open(0)
+    loop.import_people(USERS)
+    loop.apply(CART)
+    wait_until(
+        lambda: sum(key[1].startswith(b"p") for key in loop.state()) == len(USERS), 60, "profiles"
+    )
+    source, target = (loop.prefix + topic.name for topic in (USER_EVENTS, SEND_DECISIONS))
+    warm = timed(loop, source, target, "warm", loop.users, USERS[:400])
+    assert not warm.missing
+
+
+def timed(
+    loop: Deployment,
+    source: str,
+    target: str,
+    name: str,
+    partitions: int | None,
+    users: list[str] = USERS,
+) -> Latencies:
+    def event(user: str) -> bytes:
+        record = UserEvent(
+            user_id=user,
+            type="cart-abandoned",
+            occurred_at_ms=int(time.time() * 1000),
+            event_id=f"{name}-{user}",
+        )
+        return loop.codec.encode("", record)
+
+    measured = measure(loop.bootstrap, source, target, users, event, partitions=partitions)
+    print(name, asdict(measured))
+    return measured
+
+
+def figures_of(runs: dict[str, list[Latencies]]) -> list[Figure]:
+    """Medians over the rounds; ratios within each round."""
+    figures = []
+    for way, name in (("direct", "event in user-events"), ("ingest", "event in company's topic")):
+        for part in ("p50", "p99"):
+            ours = float(np.median([getattr(run, part) for run in runs[way]]))
+            bare = float(np.median([getattr(run, part) for run in runs["bare"]]))
+            ratio = float(
+                np.median(
+                    [
+                        getattr(run, part) / getattr(other, part)
+                        for run, other in zip(runs[way], runs["bare"], strict=True)
+                    ]
+                )
+            )
+            barred = part == "p99"
+            figures.append(
+                Figure(
+                    name=f"{name} to decision read, {part}",
+                    value=ours,
+                    unit="ms at 200/s",
+                    peer="bare librdkafka loop",
+                    peer_value=bare,
+                    ratio=ratio,
+                    bar=f"<= {MOST_MS:g} ms and <= {MOST_RATIO:g} x" if barred else None,
+                    holds=(ours <= MOST_MS and ratio <= MOST_RATIO) if barred else None,
+                )
+            )
+    return figures
