@@ -18,6 +18,8 @@ __all__ = [
 ]
 
 LAST_TIME_MS = 253_402_300_800_000  # the year 10000: above it a time is microseconds
+LONGEST_TEXT = 4096  # characters of an attribute's value
+SMALLEST = -(2**63)  # Avro's long
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -25,6 +27,8 @@ def check_text(
     field: str, text: str, most: int, error: type[GroundswellError] = BadRecordError
 ) -> None:
     """A text of 1 to `most` bytes of UTF-8 without control characters."""
+    if text.isascii() and text.isprintable() and 1 <= len(text) <= most:
+        return  # nearly all: records are checked one by one as they come
     size = len(text.encode("utf-8", "surrogatepass"))  # half a pair is not printable, see below
     if not 1 <= size <= most:
         raise error(f"{field} must have 1 to {most} bytes, got {size}: shorten it or leave it out")
@@ -78,22 +82,27 @@ def check_values(field: str, values: Mapping[str, object], most: int) -> None:
     if len(values) > most:
         raise BadRecordError(f"{field} may have {most} entries, got {len(values)}: send fewer")
     for name, value in values.items():
-        check_text(f"name in {field}", name, 128)
+        if not (name.isascii() and name.isprintable() and 1 <= len(name) <= 128):
+            check_text(f"name in {field}", name, 128)
         parts: Iterable[object] = value if isinstance(value, list) else (value,)
         for part in parts:
-            if isinstance(part, float):
-                check_finite(f"{field}.{name}", part)
-            elif isinstance(part, str):
-                _check_value_text(f"{field}.{name}", part)
-            elif isinstance(part, int) and not -(2**63) <= part < 2**63:
+            if isinstance(part, str):
+                if not (part.isascii() and len(part) <= LONGEST_TEXT):
+                    _check_value_text(f"{field}.{name}", part)
+            elif isinstance(part, float):
+                if not math.isfinite(part):
+                    check_finite(f"{field}.{name}", part)
+            elif isinstance(part, int) and not SMALLEST <= part < -SMALLEST:
                 raise BadRecordError(
                     f"{field}.{name} must fit 64 bits, got {part}: send it as a text"
                 )
 
 
 def _check_value_text(field: str, text: str) -> None:
-    if len(text) > 4096:
-        raise BadRecordError(f"{field} may have 4096 characters, got {len(text)}: shorten it")
+    if len(text) > LONGEST_TEXT:
+        raise BadRecordError(
+            f"{field} may have {LONGEST_TEXT} characters, got {len(text)}: shorten it"
+        )
     try:
         text.encode()
     except UnicodeEncodeError as error:

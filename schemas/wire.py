@@ -75,6 +75,7 @@ class Codec:
 
     def __init__(self, ids: SchemaIds | None = None) -> None:
         self._ids = ids or PlainIds()
+        self._writers: dict[tuple[bytes, type], dict[str, Any]] = {}  # by prefix, as found before
 
     def encode(self, topic: str, record: object) -> bytes:
         """A record as it stands on the bus.
@@ -102,11 +103,18 @@ class Codec:
         BadRecordError
             If the bytes are no such record, or its content must not be believed.
         """
-        name = record.__name__
         if raw is None:
             raise BadRecordError(
-                f"no value where a {name} is due: compacted topics alone have those"
+                f"no value where a {record.__name__} is due: compacted topics alone have those"
             )
+        prefix = raw[:_PREFIX_SIZE]
+        writer = self._writers.get((prefix, record))
+        if writer is None:
+            writer = self._writers[prefix, record] = self._writer(raw, record.__name__)
+        return _convert(_read(raw, writer, record.__name__), record)
+
+    def _writer(self, raw: bytes, name: str) -> dict[str, Any]:
+        """The schema that a record was written with, by its prefix."""
         if len(raw) <= _PREFIX_SIZE or raw[0] != 0:
             raise BadRecordError(
                 f"not in Confluent wire format ({len(raw)} bytes, starting "
@@ -123,7 +131,7 @@ class Codec:
             raise BadRecordError(
                 f"a {writer['name']} where a {name} is due: send it to its own topic"
             )
-        return _convert(_read(raw, writer, name), record)
+        return writer
 
     def try_decode(self, raw: bytes | None, record: type[R]) -> R | Unreadable:
         """As `decode`, but a record that cannot be read is a value, so that no agent stops.
@@ -152,7 +160,7 @@ def _read(raw: bytes, writer: dict[str, Any], name: str) -> dict[str, Any]:
             fields = fastavro.schemaless_reader(stream, writer, reader)
     except Exception as error:  # fastavro raises whatever the bytes make it stumble over
         raise BadRecordError(f"not the Avro of a {name}: {type(error).__name__} {error}") from error
-    if stream.read(1):
+    if stream.tell() != len(raw):
         raise BadRecordError(f"bytes are left over behind the {name}: it was written otherwise")
     assert isinstance(fields, dict)
     return fields

@@ -36,11 +36,12 @@ from streams.agents.profile import FoldProfiles
 from streams.agents.schedule import LeadCampaigns, TakeUpCampaigns
 from streams.agents.triggers import Triggers
 from streams.kafka.assignor import CoPartitionedAssignor
+from streams.kafka.conductor import chunks
 from streams.kafka.followers import Follower
 from streams.kafka.provision import Shape, ensure_topics
 from streams.kafka.reach import require_broker
 from streams.kafka.shard import Handler, ShardConfig, ShardKind, Step
-from streams.kafka.shards import EXIT_BUG, Shards, batches
+from streams.kafka.shards import EXIT_BUG, Shards
 from streams.kafka.store import StoreOptions
 from streams.kafka.transport import Transport, check_overrides
 from streams.settings import Settings
@@ -179,6 +180,8 @@ class Worker:
             {"users": users, "campaigns": campaigns},
             wall_clock=settings.clock == "wall",
             watchdog_s=settings.watchdog_s,
+            commit_interval_s=settings.commit_interval_s,
+            batch_size=settings.batch_size,
         )
 
     def _topic_ids(self) -> dict[str, str]:
@@ -216,10 +219,8 @@ class Worker:
 
         async def agent(stream: faust.Stream) -> None:
             try:
-                async for batch in batches(
-                    stream, self._settings.commit_interval_s, self._settings.batch_size
-                ):
-                    await self._shards.apply(batch, handler)
+                async for chunk in chunks(stream):
+                    self._shards.take(chunk, handler)
             except Exception:  # Faust would acknowledge what an agent fails on
                 log.exception("agent_failed", agent=name, exit_code=EXIT_BUG)
                 os._exit(EXIT_BUG)

@@ -38,6 +38,10 @@ class Clock:
         """Up to where a record's time advances event time."""
         return LAST_TIME_MS if self.wall_ms is None else self.wall_ms() + self.ahead_ms
 
+    def believed_ms(self) -> int:
+        """Up to where a record's time is believed, at least from now on."""
+        return LAST_TIME_MS if self.wall_ms is None else self.wall_ms() + self.impossible_ms
+
     def refusal(self, at_ms: int) -> str | None:
         """Why a record's time cannot be believed; None if it can."""
         if self.wall_ms is None:

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 
+import msgspec
+
 from schemas.hashing import partition_of
 from schemas.ids import TIME_MARKER
 from schemas.records import UserEvent
 from schemas.topics import USER_EVENTS
 from schemas.wire import Unreadable
 from streams.agents.clock import Clock
-from streams.agents.state import load, profile_key, store
+from streams.agents.state import dumped, loaded, profile_key, store
 from streams.agents.triggers import TriggeredBatch, Triggers
 from streams.core.profiles import Profile, fold_event
 from streams.kafka.transaction import Incoming, Transaction
@@ -16,8 +18,23 @@ from streams.kafka.transaction import Incoming, Transaction
 __all__ = ["FoldProfiles", "wrong_shard"]
 
 
+# An event of n bytes makes its profile no larger than by n times the one, and the other: what Avro
+# writes in a byte (a length, a small number) MessagePack writes in nine at most, names twice.
+GROWTH, GROWTH_BASE = 12, 128
+
+
+class _Held(msgspec.Struct):
+    """A profile while a batch is folded."""
+
+    profile: Profile
+    room: int  # it may certainly grow by so many bytes
+    changed: bool = False
+
+
 class FoldProfiles:
     """Folds each user event into its user's profile.
+
+    A profile is read and written once a batch, however many of its events there are.
 
     Parameters
     ----------
@@ -39,53 +56,87 @@ class FoldProfiles:
 
     def __call__(self, tx: Transaction, batch: Sequence[Incoming]) -> None:
         """Fold a batch; what cannot be read or does not fit goes to the dead letters."""
-        ahead_of_ms = self._clock.ahead_of_ms()
+        ahead_of_ms, believed_ms = self._clock.ahead_of_ms(), self._clock.believed_ms()
         asked = None if self._triggers is None else self._triggers.batch(tx)
+        held: dict[str, _Held] = {}
+        latest_ms = -1
+        try_decode = tx.codec.try_decode
         for record in batch:
-            event = tx.codec.try_decode(record.value, UserEvent)
+            event = try_decode(record.value, UserEvent)
             if isinstance(event, Unreadable):
                 tx.dead_letter(record, event.reason)
                 continue
-            refusal = self._clock.refusal(event.occurred_at_ms)
-            if refusal is not None:
+            at_ms = event.occurred_at_ms
+            if at_ms > believed_ms and (refusal := self._clock.refusal(at_ms)) is not None:
                 tx.dead_letter(record, refusal)
                 continue
-            tx.saw(record.topic, event.occurred_at_ms, ahead_of_ms)
+            if latest_ms < at_ms <= ahead_of_ms:
+                latest_ms = at_ms
             if event.type == TIME_MARKER:
                 continue
-            if asked is not None:
-                asked.before(event)
-            reason = self._fold(tx, event, asked)
+            if asked is not None and asked.asks_for(event.user_id):
+                _put_back(tx, held)
+                asked.decide()
+            reason = self._fold(tx, event, len(record.value or b""), held, asked)
             if reason is not None:
                 tx.dead_letter(record, reason)
+        if latest_ms >= 0:
+            tx.saw(batch[0].topic, latest_ms, ahead_of_ms)
+        _put_back(tx, held)
         if asked is not None:
             asked.decide()
 
-    def _fold(self, tx: Transaction, event: UserEvent, asked: TriggeredBatch | None) -> str | None:
-        key = profile_key(event.user_id)
-        profile = load(tx, key, Profile)
-        if profile is None:
-            reason = wrong_shard(event.user_id, tx.number, self._shards, USER_EVENTS.name)
+    def _fold(
+        self,
+        tx: Transaction,
+        event: UserEvent,
+        size: int,
+        held: dict[str, _Held],
+        asked: TriggeredBatch | None,
+    ) -> str | None:
+        one = held.get(event.user_id)
+        if one is None:
+            raw = tx.get(profile_key(event.user_id))
+            if raw is None:
+                reason = wrong_shard(event.user_id, tx.number, self._shards, USER_EVENTS.name)
+                if reason is not None:
+                    return reason
+            profile = Profile() if raw is None else loaded(raw, Profile)
+            one = held[event.user_id] = _Held(profile, self._most_bytes - len(raw or b""))
+        one.room -= GROWTH * size + GROWTH_BASE
+        if one.room < 0:
+            reason, new = self._fold_with_care(one, event)
             if reason is not None:
                 return reason
-            profile = Profile()
-        if not fold_event(profile, event):
-            return None
-        before = tx.get(key)
-        store(tx, key, profile)
-        size = len(tx.get(key) or b"")
-        if size > max(self._most_bytes, len(before or b"")):  # one that is too large may shrink
-            if before is None:
-                tx.changes.pop(key)
-            else:
-                tx.put(key, before)
+        else:
+            new = fold_event(one.profile, event)
+        one.changed |= new
+        if new and asked is not None:
+            asked.folded(event)
+        return None
+
+    def _fold_with_care(self, one: _Held, event: UserEvent) -> tuple[str | None, bool]:
+        """Fold an event into a profile that may become too large by it: then not."""
+        before = dumped(one.profile)
+        if not fold_event(one.profile, event):
+            return None, False
+        size = len(dumped(one.profile))
+        if size > max(self._most_bytes, len(before)):  # one that is too large may shrink
+            one.profile = loaded(before, Profile)
             return (
                 f"the profile would have {size} bytes, at most {self._most_bytes} are kept: send "
                 "fewer or shorter attributes"
-            )
-        if asked is not None:
-            asked.folded(event)
-        return None
+            ), False
+        one.room = self._most_bytes - size
+        return None, True
+
+
+def _put_back(tx: Transaction, held: dict[str, _Held]) -> None:
+    """Store the profiles that were changed; they are read again where they are needed again."""
+    for user, one in held.items():
+        if one.changed:
+            store(tx, profile_key(user), one.profile)
+    held.clear()
 
 
 def wrong_shard(user_id: str, number: int, shards: int, topic: str) -> str | None:

@@ -44,10 +44,12 @@ __all__ = [
     "base_key",
     "campaign_key",
     "done_key",
+    "dumped",
     "ended_key",
     "ended_prefix",
     "ledger_key",
     "load",
+    "loaded",
     "open_triggers",
     "profile_key",
     "read_timer",
@@ -161,8 +163,11 @@ _decoders: dict[type, msgspec.msgpack.Decoder] = {  # type: ignore[type-arg]
 def load(state: State, key: bytes, kind: type[S]) -> S | None:
     """What stands under a key."""
     raw = state.get(key)
-    if raw is None:
-        return None
+    return None if raw is None else loaded(raw, kind)
+
+
+def loaded(raw: bytes, kind: type[S]) -> S:
+    """What state's bytes say."""
     decoder = _decoders.get(kind)
     if decoder is None:
         decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind)
@@ -173,6 +178,11 @@ def load(state: State, key: bytes, kind: type[S]) -> S | None:
 def store(state: State, key: bytes, value: object) -> None:
     """Put something under a key."""
     state.put(key, _encode(value))
+
+
+def dumped(value: object) -> bytes:
+    """The bytes of something as state keeps it."""
+    return _encode(value)
 
 
 def profile_key(user: str) -> bytes:

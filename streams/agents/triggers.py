@@ -208,10 +208,9 @@ class TriggeredBatch:
         self._asked: dict[str, list[Trigger]] = {}
         self._users: set[str] = set()
 
-    def before(self, event: UserEvent) -> None:
-        """An event is about to be folded."""
-        if event.user_id in self._users:
-            self.decide()
+    def asks_for(self, user: str) -> bool:
+        """Whether a decision for the user is due before its next event is folded."""
+        return user in self._users
 
     def folded(self, event: UserEvent) -> None:
         """An event is in its user's profile now, for the first time."""

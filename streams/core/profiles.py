@@ -1,6 +1,7 @@
 """A user's profile: what events say of a person, folded one after the other, in any order."""
 
 from collections.abc import Mapping
+from operator import itemgetter
 
 import msgspec
 
@@ -37,7 +38,7 @@ MOST_CHANNELS = 64  # channels that a user left, each by its name; beyond them: 
 EVERYWHERE = ""  # stands for all channels, in `left`
 
 
-class Profile(msgspec.Struct, array_like=True):
+class Profile(msgspec.Struct, array_like=True, gc=False):
     """What is known of a user. State of a shard, as MessagePack.
 
     Attributes
@@ -100,12 +101,20 @@ def event_key(event: UserEvent) -> int:
 
 
 def remember(seen: dict[int, int], key: int, at_ms: int) -> bool:
-    """Note an id; False where it was there before. The oldest are dropped above the bound."""
+    """Note an id; False where it was there before. The oldest are dropped above the bound.
+
+    Ids stand in the order of their times, so that the oldest is found at once.
+    """
     if key in seen:
         return False
     if len(seen) >= MOST_IDS:
-        del seen[min(seen, key=seen.__getitem__)]
+        del seen[next(iter(seen))]
+    late = bool(seen) and at_ms < next(reversed(seen.values()))
     seen[key] = at_ms
+    if late:
+        in_order = sorted(seen.items(), key=itemgetter(1))
+        seen.clear()
+        seen.update(in_order)
     return True
 
 

@@ -1,63 +1,89 @@
-"""Delivery of messages to the agents' queues, undecoded.
+"""Delivery of what was fetched to the agents' queues, chunk by chunk, undecoded.
 
 Faust decodes key and value of each message, and wraps it in an event, before it is queued. Here
-topics are raw bytes to Faust, and each has one agent: the message itself is queued.
+topics are raw bytes to Faust, and each has one agent: what was fetched of a partition is queued.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
+import faust
 from faust.transport import conductor as faust_conductor
-from faust.types import TP, ConsumerMessage
+from faust.types import TP
 
 from schemas.errors import BusError
+from streams.kafka.transaction import Incoming
 
-__all__ = ["Conductor", "Delivery"]
+__all__ = ["Chunk", "Conductor", "chunks"]
 
 
-class Delivery:
-    """A message in an agent's queue."""
+class Chunk:
+    """Records of one partition in an agent's queue, in their order.
 
-    __slots__ = ("_consumer", "message")
+    Attributes
+    ----------
+    generation
+        Of the group, when they were fetched.
+    jumps
+        By offset the one that a record follows in the log, where it is not the one just below it.
+    """
 
-    def __init__(self, message: ConsumerMessage, consumer: Any) -> None:
-        self.message = message
+    __slots__ = ("_consumer", "generation", "jumps", "records", "tp")
+
+    def __init__(
+        self,
+        tp: TP,
+        generation: int,
+        records: list[Incoming],
+        jumps: Mapping[int, int],
+        consumer: Any,
+    ) -> None:
+        self.tp = tp
+        self.generation = generation
+        self.records = records
+        self.jumps = jumps
         self._consumer = consumer
 
-    def ack(self) -> None:
-        """Tell Faust that the message is done: its offset may be committed."""
-        self._consumer.ack(self.message)
+    def split(self, count: int) -> tuple["Chunk", "Chunk"]:
+        """The first so many records, and the others."""
+        first, second = (
+            Chunk(self.tp, self.generation, part, self.jumps, self._consumer)
+            for part in (self.records[:count], self.records[count:])
+        )
+        return first, second
+
+    def taken(self) -> None:
+        """Tell the transport that these records wait no longer: there is room for more."""
+        self._consumer.taken(self.tp, self.generation, len(self.records))
+
+    def done(self, offset: int) -> None:
+        """Tell Faust that the records up to this one are done: the offset may be committed."""
+        self._consumer.done(self.tp, offset)
+
+
+async def chunks(stream: faust.Stream) -> AsyncIterator[Chunk]:
+    """What comes to an agent."""
+    channel = stream.channel
+    while True:
+        yield await channel.get()
 
 
 class Conductor(faust_conductor.Conductor):
-    """Queues each message for the one agent of its topic."""
+    """Queues each chunk for the one agent of its topic."""
 
-    def _build_handler(self, tp: TP, channels: Any) -> Callable[[ConsumerMessage], Awaitable[None]]:
+    def _build_handler(self, tp: TP, channels: Any) -> Callable[[Chunk], Awaitable[None]]:
         if len(channels) != 1:
             raise BusError(f"topic {tp.topic} has {len(channels)} agents: give it one")
-        app = self.app
         (channel,) = channels
         queue = channel.queue
-        flow = app.flow_control
-        consumer = app.consumer
+        flow = self.app.flow_control
 
-        def pressure_rises() -> None:
-            app.sensors.on_topic_buffer_full(tp)
-            consumer.on_buffer_full(tp)  # nothing more is fetched of this partition
-
-        def pressure_drops() -> None:
-            consumer.on_buffer_drop(tp)
-
-        async def deliver(message: ConsumerMessage) -> None:
+        async def deliver(chunk: Chunk) -> None:
             if not flow.is_active():
                 await flow.acquire()
-            delivery = Delivery(message, consumer)
             if queue.full():
-                app.sensors.on_topic_buffer_full(tp)
-                await channel.put(delivery)
+                await channel.put(chunk)
             else:
-                queue.put_nowait_enhanced(
-                    delivery, on_pressure_high=pressure_rises, on_pressure_drop=pressure_drops
-                )
+                queue.put_nowait(chunk)
 
         return deliver

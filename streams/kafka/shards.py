@@ -7,10 +7,11 @@ generation, are dropped and stay unacknowledged: they are read again.
 """
 
 import asyncio
+import functools
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn, TypeVar
 
@@ -19,14 +20,15 @@ import structlog
 from faust.types import TP
 
 from schemas.errors import BusError, FencedError, GroundswellError
-from streams.kafka.conductor import Delivery
+from streams.kafka.conductor import Chunk
+from streams.kafka.feed import Feed
 from streams.kafka.log_ends import check_logs, log_ends
 from streams.kafka.metrics import LAG, OPEN_SHARDS, READ_AGAIN
 from streams.kafka.shard import Handler, Shard, ShardConfig, ShardKind, Step
 from streams.kafka.transaction import Incoming
 from streams.kafka.watchdog import Watchdog
 
-__all__ = ["EXIT_BUG", "EXIT_FENCED", "EXIT_STALLED", "EXIT_STATE", "Shards", "batches"]
+__all__ = ["EXIT_BUG", "EXIT_FENCED", "EXIT_STALLED", "EXIT_STATE", "Shards"]
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -44,21 +46,6 @@ IDLE_PERIOD_S = 0.1
 ShardId = tuple[str, int]
 
 
-async def batches(
-    stream: faust.Stream, interval_s: float, most: int
-) -> AsyncIterator[list[Delivery]]:
-    """Drain a stream's queue: whatever has come, gathered for an interval."""
-    channel = stream.channel
-    queue = channel.queue
-    while True:
-        batch = [await channel.get()]
-        if interval_s:
-            await asyncio.sleep(interval_s)
-        while len(batch) < most and not queue.empty():
-            batch.append(queue.get_nowait())
-        yield batch
-
-
 class Shards:
     """The shards that this worker holds."""
 
@@ -71,6 +58,8 @@ class Shards:
         *,
         wall_clock: bool,
         watchdog_s: float,
+        commit_interval_s: float,
+        batch_size: int,
     ) -> None:
         self._app = app
         self._kinds = {topic: kind for kind in kinds for topic in kind.inputs}
@@ -78,6 +67,9 @@ class Shards:
         self._steps = steps
         self._wall_clock = wall_clock
         self._watchdog = Watchdog(watchdog_s)
+        self._commit_interval_s = commit_interval_s
+        self._batch_size = batch_size
+        self._feeds: dict[TP, Feed] = {}
         self._applied = 0
         self._assigned = False
         self._draining = False
@@ -135,7 +127,7 @@ class Shards:
                 tp = TP(topic, shard.number)
                 self._seen[tp] = max(shard.applied(topic), starts.get(tp, 0) - 1)
             runner = asyncio.create_task(self._run_steps(key, shard))
-            runner.add_done_callback(self._runner_ended)
+            runner.add_done_callback(self._task_ended)
             self._runners[key] = runner
         self._assigned = True
         self._count_open()
@@ -220,52 +212,50 @@ class Shards:
 
     # ---- work
 
-    async def apply(self, events: Sequence[Delivery], handler: Handler) -> None:
-        """Apply a batch, each shard's part in its own transaction, side by side."""
-        await self.may_work.wait()
-        parts: dict[TP, list[Delivery]] = defaultdict(list)
-        generation = self._app.consumer_generation_id
-        for event in events:
-            if event.message.generation_id == generation:
-                parts[event.message.tp].append(event)
-        await asyncio.gather(
-            *(self._apply_part(tp, part, generation, handler) for tp, part in parts.items())
-        )
+    def take(self, chunk: Chunk, handler: Handler) -> None:
+        """Take what has come: each input of a shard is applied in its order, all side by side."""
+        feed = self._feeds.get(chunk.tp)
+        if feed is None:
+            feed = self._feeds[chunk.tp] = Feed(
+                functools.partial(self._apply, chunk.tp, handler),
+                self._commit_interval_s,
+                self._batch_size,
+                self._task_ended,
+            )
+        feed.put(chunk)
 
-    async def _apply_part(
-        self, tp: TP, part: list[Delivery], generation: int, handler: Handler
-    ) -> None:
+    async def _apply(self, tp: TP, handler: Handler, part: list[Chunk]) -> None:
+        """Apply a part of an input in one transaction."""
+        await self.may_work.wait()
         key = (self._kinds[tp.topic].name, tp.partition)
+        hole = None
         async with self._gates[key]:
+            generation = self._app.consumer_generation_id
+            part = [chunk for chunk in part if chunk.generation == generation]
             shard = self._open.get(key)
-            if (
-                shard is None
-                or key not in self._held
-                or generation != self._app.consumer_generation_id
-            ):
+            if shard is None or key not in self._held or not part:
                 return
-            part, hole = self._without_loss(tp, part)
-            incoming = [_incoming(event.message) for event in part]
-            if incoming and not await self._guarded(key, shard.apply, tp.topic, incoming, handler):
-                return
-            self._applied += len(part)
-            for event in part:
-                event.ack()
+            records, hole = self._without_loss(tp, part)
+            if records:
+                if not await self._guarded(key, shard.apply, tp.topic, records, handler):
+                    return
+                self._applied += len(records)
+                part[-1].done(records[-1].offset)
         if hole is not None:
             await self._read_again(tp, hole)
 
-    def _without_loss(self, tp: TP, part: list[Delivery]) -> tuple[list[Delivery], int | None]:
-        """The events up to the first before which records are missing, and where those start."""
+    def _without_loss(self, tp: TP, part: list[Chunk]) -> tuple[list[Incoming], int | None]:
+        """The records up to the first before which some are missing, and where those start."""
         seen = self._seen.get(tp, -1)
-        for rank, event in enumerate(part):
-            message = event.message
-            if message.offset > seen:
-                if message.follows > seen:
-                    self._seen[tp] = seen
-                    return part[:rank], seen + 1
-                seen = message.offset
+        believed: list[Incoming] = []
+        hole = None
+        for chunk in part:
+            count, seen, hole = _chained(chunk, seen)
+            believed += chunk.records[:count]
+            if hole is not None:
+                break
         self._seen[tp] = seen
-        return part, None
+        return believed, hole
 
     async def _read_again(self, tp: TP, offset: int) -> None:
         """Go back: Faust skipped records in a rebalance."""
@@ -312,9 +302,9 @@ class Shards:
                 if self._wall_clock and topic in shard.kind.timed:
                     shard.idle_ms[topic] = progress.at_ms
 
-    def _runner_ended(self, runner: asyncio.Task[None]) -> None:
-        if not runner.cancelled() and (error := runner.exception()) is not None:
-            self._exit(EXIT_BUG, "steps_failed", error)
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._exit(EXIT_BUG, "shard_failed", error)
 
     async def _find_lost_tail(self, key: ShardId, shard: Shard) -> None:
         """Read records again that were fetched and dropped, with none behind them to tell."""
@@ -354,13 +344,14 @@ class Shards:
         os._exit(code)
 
 
-def _incoming(message: Any) -> Incoming:
-    return Incoming(
-        message.topic,
-        message.partition,
-        message.offset,
-        int(message.timestamp * 1000),
-        message.key,
-        message.value,
-        list(message.headers or ()),
-    )
+def _chained(chunk: Chunk, seen: int) -> tuple[int, int, int | None]:
+    """How many records of a chunk follow what was seen, what is seen then, and where a loss is."""
+    records, jumps = chunk.records, chunk.jumps
+    if not jumps and records[0].offset <= seen + 1:
+        return len(records), max(seen, records[-1].offset), None
+    for rank, record in enumerate(records):
+        if record.offset > seen:
+            if jumps.get(record.offset, record.offset - 1) > seen:
+                return rank, seen, seen + 1
+            seen = record.offset
+    return len(records), seen, None

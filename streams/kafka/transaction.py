@@ -1,7 +1,7 @@
 """One transaction of a shard: what a handler reads, changes and emits before it is committed."""
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -15,7 +15,7 @@ __all__ = ["Incoming", "Output", "Transaction"]
 Headers = list[tuple[str, bytes]]
 
 
-class Incoming(msgspec.Struct, frozen=True):
+class Incoming(msgspec.Struct, frozen=True, gc=False):
     """A record as it came from a topic, undecoded."""
 
     topic: str
@@ -24,10 +24,10 @@ class Incoming(msgspec.Struct, frozen=True):
     timestamp_ms: int
     key: bytes | None
     value: bytes | None
-    headers: Headers = []
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
-class Output(msgspec.Struct, frozen=True):
+class Output(msgspec.Struct, frozen=True, gc=False):
     """A record on its way to a topic."""
 
     topic: Topic

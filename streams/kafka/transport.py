@@ -2,37 +2,43 @@
 
 What differs from Faust's own, and why:
 
-- Delivery. Faust wraps the delivery of each message in four futures, to be able to break off
-  when the flow is suspended. Here a delivery that does not block is done at once; one that
+- Delivery. Faust makes a message of each record, and four futures of each message, to be able to
+  break off when the flow is suspended. Here what was fetched of a partition is delivered as one
+  chunk, undecoded (`streams/kafka/conductor.py`): at once if nothing blocks; a delivery that
   blocks (a full queue, a suspended flow) goes on along Faust's own path.
-  What is delivered is the message itself, undecoded (`streams/kafka/conductor.py`).
+- Backpressure. A partition of which many records wait is not fetched from until half of them are
+  done, and then at once: Faust looks again after a second.
+- Acknowledgement. A partition's chunks are done in order: its last offset says it all.
 - Isolation. Faust reads uncommitted unless its own transactions are on.
 - Assignment. `streams/kafka/assignor.py`.
 - Holes. In a rebalance Faust drops records that it has fetched. In a topic that is written by
-  transactions, or compacted, offsets jump all the same. The fetcher knows the difference: each
-  message carries the offset that it follows, so that a shard can tell a hole from a loss.
+  transactions, or compacted, offsets jump all the same. The fetcher knows the difference: a
+  chunk carries the jumps that it vouches for, so that a shard can tell a hole from a loss.
 - Ends. For each partition the position, the end of the log and the moment at which they were
   seen together are kept, so that a shard knows when it has read an input to its end.
 """
 
 import asyncio
+import contextlib
 import types
-from collections.abc import Coroutine, Generator, Iterable, Mapping
+from collections.abc import Coroutine, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer import fetcher as aiokafka_fetcher
 from faust.transport.drivers import aiokafka as driver
-from faust.types import TP, ConsumerMessage
+from faust.types import TP
 from mode.services import WaitResults
 
 from schemas.errors import BusError
 from streams.kafka.assignor import CoPartitionedAssignor
-from streams.kafka.conductor import Conductor
+from streams.kafka.conductor import Chunk, Conductor
+from streams.kafka.transaction import Incoming
 
-__all__ = ["Message", "Progress", "Transport", "check_overrides"]
+__all__ = ["Fetched", "Progress", "Transport", "check_overrides"]
 
+NO_ROOM_S = 1.0  # without any partition to fetch from it is looked again after this
 FETCH_WAIT_MS = 100  # one fetch is in flight to a broker: this bounds how long others wait for it
 
 
@@ -51,10 +57,12 @@ class Progress:
         return self.position >= self.end
 
 
-class Message(ConsumerMessage):
-    """A Faust message that knows which offset came before it in the log."""
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What was fetched of a partition, and after which offset a record comes where it jumps."""
 
-    follows: int  # no record lies between this offset and the message's own
+    records: list[Incoming]
+    jumps: dict[int, int]
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -63,7 +71,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.progress: dict[TP, Progress] = {}
-        self.holes: dict[tuple[TP, int], int] = {}
+        self._woken: asyncio.Future[None] | None = None
         self._chains: dict[TP, tuple[int, int]] = {}  # position after the last fetch, last record
 
     def _create_worker_consumer(self, transport: "Transport") -> AIOKafkaConsumer:
@@ -81,8 +89,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     def forget(self) -> None:
         """Drop what was noted: partitions have been assigned anew."""
         self.progress.clear()
-        self.holes.clear()
         self._chains.clear()
+
+    def wake(self) -> None:
+        """Let a fetch that waits return: there is room for more partitions. From any thread."""
+        self.thread_loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
 
     async def _fetch_records(
         self,
@@ -90,7 +105,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         active_partitions: set[TP],
         timeout: float | None = None,  # noqa: ASYNC109 - Faust's signature
         max_records: int | None = None,
-    ) -> Mapping[TP, list[Any]]:
+    ) -> Mapping[TP, Fetched]:
         if not self.consumer.flow_active or self.app.rebalancing:
             # What is fetched before Faust has settled is dropped, and would be read again.
             await asyncio.sleep(0.02)
@@ -102,12 +117,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             records = await self._drain(fetcher, active_partitions, max_records)
             if not records and timeout:
                 waiter = fetcher._create_fetch_waiter()  # noqa: SLF001
-                done, _ = await asyncio.wait([waiter], timeout=timeout)
-                if done and not fetcher._closed:  # noqa: SLF001
+                self._woken = asyncio.get_running_loop().create_future()
+                await asyncio.wait(
+                    (waiter, self._woken), timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+                )
+                if not waiter.done():
+                    waiter.cancel()
+                elif not fetcher._closed:  # noqa: SLF001
                     waiter.result()  # raises where the client may not read
                     records = await self._drain(fetcher, active_partitions, max_records)
-                elif not done:
-                    waiter.cancel()
             return records
 
     async def _drain(
@@ -115,7 +133,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         fetcher: aiokafka_fetcher.Fetcher,
         partitions: set[TP],
         max_records: int | None,
-    ) -> Mapping[TP, list[Any]]:
+    ) -> Mapping[TP, Fetched]:
         """Take what has been fetched. Does not suspend: no seek can come in between."""
         subscriptions = fetcher._subscriptions  # noqa: SLF001
         assignment = subscriptions.subscription and subscriptions.subscription.assignment
@@ -124,39 +142,73 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             return {}
         states = {TP(*tp): assignment.state_value(tp) for tp in assignment.tps}
         starts = {tp: state._position for tp, state in states.items()}  # noqa: SLF001
-        drained: Mapping[TP, list[Any]] = await fetcher.fetched_records(
+        for waiting in fetcher._records.values():  # noqa: SLF001
+            unpacking = getattr(waiting, "_partition_records", None)
+            if unpacking is not None:  # not an error
+                unpacking._consumer_record = _incoming  # noqa: SLF001 - one object a record, not three
+        drained: dict[TP, list[Incoming]] = await fetcher.fetched_records(
             partitions, timeout=0, max_records=max_records
         )
         drained = {TP(*tp): records for tp, records in drained.items()}
+        fetched: dict[TP, Fetched] = {}
         for tp, state in states.items():
             if not state.has_valid_position:
                 continue
             position, start = state._position, starts[tp]  # noqa: SLF001
-            self._note_holes(tp, start, position, drained.get(tp, ()))
+            records = drained.get(tp, [])
+            jumps = self._note_jumps(tp, start, position, records)
+            if records:
+                fetched[tp] = Fetched(records, jumps)
             end = state.lso if state.lso is not None else state.highwater
             if end is not None and state.timestamp is not None:
                 last = self._chains[tp][1]
                 # As late as the broker's last answer: without one nothing is known of the end.
                 self.progress[tp] = Progress(position, end, last, state.timestamp)
-        return drained
+        return fetched
 
-    def _note_holes(self, tp: TP, start: int | None, position: int, records: Iterable[Any]) -> None:
-        """Note the offset that a record follows, where it is not the one just below it."""
+    def _note_jumps(
+        self, tp: TP, start: int | None, position: int, records: Sequence[Incoming]
+    ) -> dict[int, int]:
+        """By offset the one that a record follows, where it is not the one just below it."""
         after, last = self._chains.get(tp, (None, -1))
         base = start if start is not None else position
         if after != base:  # the first fetch, or somebody sought: nothing is known below
             last = base - 1
-        for record in records:
-            if record.offset != last + 1:
-                self.holes[tp, record.offset] = last
-            last = record.offset
-        self._chains[tp] = (position, last)
+        jumps: dict[int, int] = {}
+        if records and records[-1].offset - last != len(records):
+            for record in records:
+                if record.offset != last + 1:
+                    jumps[record.offset] = last
+                last = record.offset
+        self._chains[tp] = (position, records[-1].offset if records else last)
+        return jumps
+
+
+def _incoming(tp: TP, record: Any) -> Incoming:
+    return Incoming(
+        tp.topic,
+        tp.partition,
+        record.offset,
+        record.timestamp,
+        record.key,
+        record.value,
+        record.headers,
+    )
 
 
 class Consumer(driver.Consumer):
-    """Delivers without futures where nothing blocks."""
+    """Delivers chunks, without futures where nothing blocks."""
 
     _thread: ConsumerThread
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._done: dict[TP, int] = {}  # the last offset that is done
+        # Records delivered and not yet taken, by partition and the generation that fetched them:
+        # Faust empties the agents' queues in a rebalance.
+        self._waiting: dict[tuple[TP, int], int] = {}
+        self._most_waiting = self.app.conf.stream_buffer_maxsize
+        self._room = asyncio.Event()
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -177,28 +229,68 @@ class Consumer(driver.Consumer):
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Forget the notes about the partitions of the generation before."""
         self._thread.forget()
+        self._done.clear()
+        self._waiting.clear()
+        self._buffered_partitions.clear()
         await super().on_partitions_assigned(assigned, generation_id)
 
-    def _to_message(self, tp: TP, record: Any) -> Message:
-        message = Message(
-            record.topic,
-            record.partition,
-            record.offset,
-            record.timestamp / 1000.0,
-            record.timestamp_type,
-            record.headers,
-            record.key,
-            record.value,
-            record.checksum,
-            record.serialized_key_size,
-            record.serialized_value_size,
-            tp,
-            generation_id=self.app.consumer_generation_id,
-        )
-        holes = self._thread.holes
-        hole = holes.pop((tp, record.offset), None) if holes else None
-        message.follows = record.offset - 1 if hole is None else hole
-        return message
+    # ---- chunks: fetched, delivered, taken, done
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Fetch and deliver until the fetcher is stopped (Faust's loop, chunk by chunk)."""
+        try:
+            while not (self._stopped.is_set() or fetcher._stopped.is_set()):  # noqa: SLF001
+                if not self.flow_active:
+                    await self.wait(self.can_resume_flow)
+                active = set(self._get_active_partitions())
+                if active:
+                    await self._fetch_once(active)
+                else:
+                    self._room.clear()
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._room.wait(), NO_ROOM_S)
+        except self.consumer_stopped_errors:
+            if not self.transport.app.should_stop:
+                raise
+        except asyncio.CancelledError:
+            if not self.transport.app.should_stop:
+                raise
+
+    async def _fetch_once(self, active: set[TP]) -> None:
+        generation = self.app.consumer_generation_id
+        fetched: Mapping[TP, Fetched] = await self._getmany(active, 1.0)
+        for tp, part in fetched.items():
+            # In a rebalance what was fetched is dropped: shards see what they lack (`Shards`).
+            if not self.flow_active or generation != self.app.consumer_generation_id:
+                return
+            self._count_waiting(tp, generation, len(part.records))
+            chunk = Chunk(tp, generation, part.records, part.jumps, self)
+            await self.wait_first(self.callback(chunk), self.suspend_flow.wait())
+
+    def taken(self, tp: TP, generation: int, count: int) -> None:
+        """So many records of a partition wait no longer."""
+        if (tp, generation) in self._waiting:
+            self._count_waiting(tp, generation, -count)
+
+    def _count_waiting(self, tp: TP, generation: int, change: int) -> None:
+        key = (tp, generation)
+        waiting = self._waiting[key] = self._waiting.get(key, 0) + change
+        if change > 0 and waiting >= self._most_waiting:
+            self.on_buffer_full(tp)
+        elif change < 0 and tp in self._buffered_partitions and 2 * waiting <= self._most_waiting:
+            self.on_buffer_drop(tp)
+            self._room.set()
+            self._thread.wake()
+
+    def done(self, tp: TP, offset: int) -> None:
+        """All records of a partition up to this one are done: its offset may be committed."""
+        self._done[tp] = max(offset, self._done.get(tp, -1))
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return (tp for tp in self._done if topics is None or tp in topics or tp.topic in topics)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self._done[tp] + 1
 
     async def wait_first(
         self,
@@ -260,10 +352,22 @@ def check_overrides() -> None:
             driver.AIOKafkaConsumerThread,
             ("_create_worker_consumer", "_fetch_records", "__post_init__"),
         ),
-        (driver.Consumer, ("_to_message", "_new_consumer_thread", "wait_first", "perform_seek")),
+        (
+            driver.Consumer,
+            (
+                "_drain_messages",
+                "_filter_tps_with_pending_acks",
+                "_new_consumer_thread",
+                "_new_offset",
+                "on_buffer_drop",
+                "on_buffer_full",
+                "wait_first",
+            ),
+        ),
         (driver.Transport, ("Conductor", "create_conductor")),
         (Conductor, ("_build_handler", "_update_callback_map")),
         (aiokafka_fetcher.Fetcher, ("fetched_records", "_create_fetch_waiter")),
+        (aiokafka_fetcher.PartitionRecords, ("_consumer_record",)),
     )
     missing = [
         f"{owner.__name__}.{name}"

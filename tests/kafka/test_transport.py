@@ -11,8 +11,8 @@ from yarl import URL
 
 from schemas.errors import BusError
 from streams.kafka import transport as module
-from streams.kafka.shards import batches
-from streams.kafka.transport import ConsumerThread, Transport, check_overrides
+from streams.kafka.conductor import Chunk
+from streams.kafka.transport import ConsumerThread, Fetched, Transport, check_overrides
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
@@ -25,7 +25,7 @@ def app_with_transport() -> faust.App:
 
 def notes() -> ConsumerThread:
     thread = ConsumerThread.__new__(ConsumerThread)
-    thread.progress, thread.holes, thread._chains = {}, {}, {}
+    thread.progress, thread._chains = {}, {}
     return thread
 
 
@@ -36,45 +36,39 @@ def records(*offsets: int) -> list[Any]:
 PARTITION = TP("t", 0)
 
 
-def test_offsets_that_follow_each_other_leave_no_holes():
+def test_offsets_that_follow_each_other_are_no_jumps():
     thread = notes()
-    thread._note_holes(PARTITION, 0, 3, records(0, 1, 2))
-    thread._note_holes(PARTITION, 3, 5, records(3, 4))
-    assert thread.holes == {}
+    assert thread._note_jumps(PARTITION, 0, 3, records(0, 1, 2)) == {}
+    assert thread._note_jumps(PARTITION, 3, 5, records(3, 4)) == {}
 
 
-def test_a_hole_within_a_fetch_is_vouched_for_by_the_record_before_it():
+def test_a_jump_within_a_fetch_is_vouched_for_by_the_record_before_it():
+    jumps = notes()._note_jumps(PARTITION, 0, 6, records(0, 1, 4, 5))  # 2 and 3 are markers
+    assert jumps == {4: 1}
+
+
+def test_a_jump_between_two_fetches_is_vouched_for_by_the_last_record_before_them():
     thread = notes()
-    thread._note_holes(PARTITION, 0, 6, records(0, 1, 4, 5))  # 2 and 3 are markers
-    assert thread.holes == {(PARTITION, 4): 1}
-
-
-def test_a_hole_between_two_fetches_is_vouched_for_by_the_last_record_before_them():
-    thread = notes()
-    thread._note_holes(PARTITION, 0, 4, records(0, 1))  # 2 and 3 are markers, read past
-    thread._note_holes(PARTITION, 4, 6, records(5))
-    assert thread.holes == {(PARTITION, 5): 1}
+    thread._note_jumps(PARTITION, 0, 4, records(0, 1))  # 2 and 3 are markers, read past
+    assert thread._note_jumps(PARTITION, 4, 6, records(5)) == {5: 1}
 
 
 def test_a_fetch_of_markers_alone_keeps_the_chain():
     thread = notes()
-    thread._note_holes(PARTITION, 0, 2, records(0, 1))
-    thread._note_holes(PARTITION, 2, 7, records())
-    thread._note_holes(PARTITION, 7, 8, records(7))
-    assert thread.holes == {(PARTITION, 7): 1}
+    thread._note_jumps(PARTITION, 0, 2, records(0, 1))
+    thread._note_jumps(PARTITION, 2, 7, records())
+    assert thread._note_jumps(PARTITION, 7, 8, records(7)) == {7: 1}
 
 
 def test_nothing_below_the_place_that_was_sought_is_vouched_for():
     thread = notes()
-    thread._note_holes(PARTITION, 0, 2, records(0, 1))
-    thread._note_holes(PARTITION, 50, 53, records(52))  # somebody sought 50
-    assert thread.holes == {(PARTITION, 52): 49}
+    thread._note_jumps(PARTITION, 0, 2, records(0, 1))
+    jumps = thread._note_jumps(PARTITION, 50, 53, records(52))  # somebody sought 50
+    assert jumps == {52: 49}
 
 
 def test_a_first_fetch_vouches_from_where_it_started():
-    thread = notes()
-    thread._note_holes(PARTITION, 10, 13, records(12))
-    assert thread.holes == {(PARTITION, 12): 9}
+    assert notes()._note_jumps(PARTITION, 10, 13, records(12)) == {12: 9}
 
 
 async def deliver(consumer: Any, coro: Any, suspended: asyncio.Event) -> Any:
@@ -156,18 +150,95 @@ def test_an_error_in_a_blocked_delivery_reaches_who_waits_for_it():
     asyncio.run(run())
 
 
-def test_batches_gather_what_has_come_and_never_more_than_the_most():
+def chunk_of(consumer: Any, *offsets: int, generation: int = 1) -> Chunk:
+    return Chunk(PARTITION, generation, records(*offsets), {}, consumer)
+
+
+def test_a_partition_of_which_too_much_waits_is_left_alone_until_half_of_it_is_taken():
     async def run() -> None:
-        queue: asyncio.Queue[int] = asyncio.Queue()
-        for number in range(7):
-            queue.put_nowait(number)
-        stream = SimpleNamespace(channel=SimpleNamespace(queue=queue, get=queue.get))
-        got = []
-        async for batch in batches(stream, 0.0, 3):  # type: ignore[arg-type]
-            got.append(batch)
-            if queue.empty():
-                break
-        assert got == [[0, 1, 2], [3, 4, 5], [6]]
+        app = app_with_transport()
+        app.conf.stream_buffer_maxsize = 10
+        consumer = consumer_of(app)
+        consumer._thread.wake = lambda: None
+        consumer._active_partitions = {PARTITION}
+        consumer._count_waiting(PARTITION, 1, 9)
+        assert consumer._get_active_partitions() == {PARTITION}
+        consumer._count_waiting(PARTITION, 1, 4)
+        assert PARTITION not in consumer._active_partitions
+        consumer.taken(PARTITION, 0, 9)  # of a generation that is over
+        consumer.taken(PARTITION, 1, 7)
+        assert PARTITION not in consumer._active_partitions
+        consumer.taken(PARTITION, 1, 1)
+        assert consumer._active_partitions == {PARTITION}
+        assert consumer._room.is_set()
+
+    asyncio.run(run())
+
+
+class Fetches:
+    """Stands in for the thread that fetches: gives what it was given, once."""
+
+    def __init__(self, *fetched: dict[TP, Fetched]) -> None:
+        self.fetched = list(fetched)
+
+    async def __call__(self, *_: Any) -> dict[TP, Fetched]:
+        await asyncio.sleep(0)
+        return self.fetched.pop(0)
+
+
+def fetching(app: faust.App, *fetched: dict[TP, Fetched]) -> tuple[Any, list[Chunk]]:
+    consumer, came = consumer_of(app), []
+
+    async def keep(chunk: Chunk) -> None:
+        came.append(chunk)
+
+    consumer.callback = keep
+    consumer._getmany = Fetches(*fetched)
+    return consumer, came
+
+
+def test_what_is_fetched_of_a_partition_comes_as_one_chunk_of_the_generation_that_fetched_it():
+    async def run() -> None:
+        app = app_with_transport()
+        app.consumer_generation_id = 7
+        consumer, came = fetching(app, {PARTITION: Fetched(records(4, 6), {6: 4})})
+        await consumer._fetch_once({PARTITION})
+        (chunk,) = came
+        assert [record.offset for record in chunk.records] == [4, 6]
+        assert (chunk.generation, chunk.jumps) == (7, {6: 4})
+        assert consumer._waiting == {(PARTITION, 7): 2}
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("event", ["rebalance", "suspension"])
+def test_what_was_fetched_before_a_rebalance_or_a_suspension_is_dropped_and_waits_not(event):
+    async def run() -> None:
+        app = app_with_transport()
+        app.consumer_generation_id = 7
+        consumer, came = fetching(app, {PARTITION: Fetched(records(4), {})})
+        fetch = asyncio.ensure_future(consumer._fetch_once({PARTITION}))
+        await asyncio.sleep(0)
+        if event == "rebalance":
+            app.consumer_generation_id = 8
+        else:
+            consumer.stop_flow()
+        await fetch
+        assert came == []
+        assert consumer._waiting == {}
+
+    asyncio.run(run())
+
+
+def test_the_offset_behind_the_last_one_done_is_committed_until_the_next_assignment():
+    async def run() -> None:
+        consumer = consumer_of(app_with_transport())
+        chunk_of(consumer, 3, 4, 9).done(9)
+        chunk_of(consumer, 3, 4).done(4)  # read again
+        assert consumer._filter_committable_offsets([PARTITION]) == {PARTITION: 10}
+        assert list(consumer._filter_tps_with_pending_acks()) == [PARTITION]
+        await consumer.on_partitions_assigned(set())
+        assert list(consumer._filter_tps_with_pending_acks()) == []
 
     asyncio.run(run())
 
@@ -178,5 +249,5 @@ def test_faust_as_pinned_has_what_is_overridden():
 
 def test_another_faust_is_refused_by_name(monkeypatch):
     monkeypatch.setattr(module.driver, "Consumer", type("Consumer", (), {"wait_first": None}))
-    with pytest.raises(BusError, match=r"lacks Consumer\._to_message"):
+    with pytest.raises(BusError, match=r"lacks Consumer\._drain_messages"):
         check_overrides()

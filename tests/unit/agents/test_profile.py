@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from schemas.ids import TIME_MARKER
 from schemas.records import UserEvent
-from streams.agents.profile import FoldProfiles
-from streams.agents.state import profile_key
-from streams.core.profiles import Profile
-from tests.unit.agents.shard import NOON, SHARDS, MemoryShard, clock, refusals, users_of
+from streams.agents.profile import GROWTH, GROWTH_BASE, FoldProfiles
+from streams.agents.state import dumped, profile_key
+from streams.core.profiles import Profile, fold_event
+from tests.unit.agents.shard import NOON, SHARDS, MemoryShard, clock, incoming, refusals, users_of
 
 ANN, BOB = users_of(0, 2)
 
@@ -111,3 +111,59 @@ def test_splitting_a_batch_anywhere_gives_the_same_state(given_, cuts):
         if start < end:
             parts.apply(folding(), events[start:end])
     assert parts.store.pairs == whole.store.pairs
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 2),
+            st.dictionaries(
+                st.sampled_from(["a", "b", "c"]),
+                st.one_of(st.none(), st.just("x" * 150), st.just("y" * 20), st.just([""] * 60)),
+                min_size=1,
+            ),
+        ),
+        max_size=12,
+    ),
+    st.lists(st.integers(0, 12), max_size=4),
+)
+@settings(deadline=None, max_examples=60)
+def test_what_is_refused_for_its_size_is_the_same_however_a_batch_is_split(given_, cuts):
+    events = [
+        event(rank, user_id=(ANN, BOB)[user % 2], attributes=attributes)
+        for rank, (user, attributes) in enumerate(given_)
+    ]
+    whole, parts = MemoryShard(), MemoryShard()
+    refused = refusals(whole.apply(folding(400), events))
+    in_parts: list[str] = []
+    for start, end in pairwise([0, *sorted(cuts), len(events)]):
+        if start < end:
+            in_parts += refusals(parts.apply(folding(400), events[start:end]))
+    assert in_parts == refused
+    assert parts.store.pairs == whole.store.pairs
+    assert all(len(raw) <= 400 for raw in whole.store.pairs.values())
+
+
+@given(
+    st.dictionaries(
+        st.text(min_size=1, max_size=3).filter(str.isprintable),
+        st.one_of(
+            st.none(),
+            st.booleans(),
+            st.integers(-(2**63), 2**63 - 1),
+            st.floats(allow_nan=False, allow_infinity=False),
+            st.text("ab", max_size=70),
+            st.lists(st.text("a", max_size=2), max_size=40),
+        ),
+        max_size=12,
+    ),
+    st.dictionaries(st.text("xyz", min_size=1, max_size=3), st.text("ab", max_size=40), max_size=5),
+)
+@settings(deadline=None, max_examples=100)
+def test_an_event_makes_a_profile_no_larger_than_the_bound_says(attributes, contacts):
+    one = event(attributes=attributes, contacts=contacts)
+    size = len(incoming(one).value or b"")
+    profile = Profile()
+    before = len(dumped(profile))
+    fold_event(profile, one)
+    assert len(dumped(profile)) - before <= GROWTH * size + GROWTH_BASE

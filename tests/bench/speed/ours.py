@@ -1,0 +1,57 @@
+"""The worker as a user runs it, as a contestant."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from schemas.topics import SHARD_CHANGELOG, USER_EVENTS
+from streams.kafka.shard import META, Meta
+from tests.bench.speed.stage import Course, Stage
+from tests.kafka.harness import wait_until
+
+__all__ = ["applied", "fold_events", "ready"]
+
+
+def ready(stage: Stage, workers: int) -> None:
+    """Start workers, and wait until each has opened its shards and follows what it must."""
+    for worker in range(workers):
+        stage.at.start(worker)
+        stage.at.wait_open(worker)
+    for worker in range(workers):
+        wait_until(
+            lambda worker=worker: stage.at.count(worker, "worker_ready") > 0, 60, "worker is ready"
+        )
+
+
+def applied(last: list[list[Any]], topic: str) -> int:
+    """Records of an input that the shards contain, by the last records of their changelog."""
+    return sum(_newest(messages).applied.get(topic, -1) + 1 for messages in last)
+
+
+def _newest(messages: list[Any]) -> Meta:
+    for message in reversed(messages):
+        if message.key() == META:
+            return msgspec.msgpack.decode(message.value(), type=Meta)
+    return Meta()
+
+
+def fold_events(stage: Stage, records: Sequence[tuple[str, bytes]], workers: int = 1) -> Course:
+    """User events folded into profiles by so many workers."""
+    at = stage.at
+    source = at.prefix + USER_EVENTS.name
+    ready(stage, workers)
+    with stage.filled(USER_EVENTS.name, records) as begin:
+        course = stage.run(
+            begin,
+            at.prefix + SHARD_CHANGELOG.name,
+            lambda last: applied(last, source) >= len(records),
+            processes(stage),
+        )
+    at.assert_alive()
+    return course
+
+
+def processes(stage: Stage) -> Mapping[str, int]:
+    """The workers' processes by name."""
+    return {f"worker {number}": p.pid for number, p in stage.at.workers.items()}
