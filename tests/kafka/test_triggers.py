@@ -5,12 +5,15 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
 
 from schemas.hashing import decision_id
 from schemas.records import UserEvent
-from schemas.topics import DEAD_LETTERS
-from streams.core.profiles import event_key
+from schemas.topics import DEAD_LETTERS, LEARNING_EXAMPLES, POLICY_SNAPSHOTS, WAVE_REPORTS
+from streams.core.policies import from_bytes
+from streams.core.profiles import Profile, event_key
 from tests.kafka.harness import EVENTS, Deployment, Sender, campaign, deployment, wait_until
 
 USERS = [f"user-{number:05d}" for number in range(600)]
@@ -92,6 +95,60 @@ def test_events_are_answered_once_and_learned_from_while_a_worker_is_killed(loop
     assert sum(report.decided for report in reports) == len(USERS)
     assert sum(t.decisions for report in reports for t in report.tallies) == len(USERS)
     assert loop.read(DEAD_LETTERS) == []
+
+
+def test_a_campaign_with_no_send_and_fatigue_begins_with_what_another_learned(loop):
+    loop.start(0)
+    loop.wait_open(0)
+    wait_for_people(loop)
+    choosing = campaign(
+        campaign_id="summer",
+        no_send=True,
+        fatigue_size=0.5,
+        warm_start_campaign="spring",
+        warm_start_discount=0.5,
+        holdout=0.0,
+        baseline_action=None,
+        baseline_share=0.0,
+    )
+    loop.apply(choosing)  # it waits for the other's policy, which has no-send too
+    with Sender(loop):
+        loop.apply(replace(choosing, campaign_id="spring", warm_start_campaign=None))
+        wait_until(
+            lambda: (
+                {"spring", "summer"} <= {d.campaign_id for d in loop.decisions()}
+                and sum(r.status == "closed" for r in loop.records(WAVE_REPORTS)) >= 4
+            ),
+            90,
+            "both campaigns have run",
+        )
+    decisions = loop.decisions()
+    assert Counter((d.campaign_id, d.user_id) for d in decisions) == Counter(
+        (name, user) for name in ("spring", "summer") for user in USERS
+    )
+    quiet = {d.decision_id for d in decisions if d.action == "no-send"}
+    assert quiet
+    assert all(d.reason == "policy" and d.propensity for d in decisions)
+    outcomes = {e.decision_id: e for e in loop.records(LEARNING_EXAMPLES)}
+    assert set(outcomes) == {d.decision_id for d in decisions}
+    assert {outcomes[name].reward for name in quiet} == {0.0}
+    assert loop.read(DEAD_LETTERS) == []
+    last: dict[tuple[str, str], int] = {}
+    for d in decisions:
+        if d.action != "no-send":
+            last[d.user_id, f"{d.campaign_id}/{d.action}"] = d.decided_at_ms
+    for (_, key), raw in loop.state().items():
+        if key.startswith(b"p"):
+            sent_at = msgspec.msgpack.decode(raw, type=Profile).sent_at
+            user = key[1:].decode()
+            assert sent_at == {name: ms for (who, name), ms in last.items() if who == user}
+    first = next(
+        from_bytes(s.state)
+        for s in loop.records(POLICY_SNAPSHOTS)
+        if s.campaign_id == "summer" and s.version == 0
+    )
+    assert first.n_learned == 0
+    assert not np.array_equal(first.reward_model.learned()["moment"], 0)
 
 
 def learned(loop: Deployment, sender: Sender) -> bool:
