@@ -182,6 +182,7 @@ class Worker:
             watchdog_s=settings.watchdog_s,
             commit_interval_s=settings.commit_interval_s,
             batch_size=settings.batch_size,
+            urgent=self._follower.urgent,
         )
 
     def _topic_ids(self) -> dict[str, str]:

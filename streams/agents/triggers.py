@@ -91,9 +91,7 @@ class Triggers:
             tx.delete(key)
         self.decide(tx, campaign_id, [read_waiting(key) for key, _ in waiting])
         running = _running(tx, campaign_id, running.start.wave)
-        now_ms = self._clock.now_ms(tx.now_ms)
-        if running.untold and now_ms - running.told_ms >= TELL_AFTER_MS:
-            running.told_ms = now_ms
+        if self._is_to_be_told(tx, running):
             _tell(tx, running)
         return len(waiting) == self._chunk_size
 
@@ -125,8 +123,19 @@ class Triggers:
         before = running.chunk
         for at_ms, chunk in self._chunks(tx, triggers):
             self._decide(tx, running, wave, chunk, at_ms)
-        if running.chunk != before:
+        if running.chunk == before:
+            return
+        if self._is_to_be_told(tx, running):  # with this transaction, not in one of its own
+            _tell(tx, running)
+        else:
             store_wave(tx, running)
+
+    def _is_to_be_told(self, tx: Transaction, running: RunningWave) -> bool:
+        now_ms = self._clock.now_ms(tx.now_ms)
+        due = bool(running.untold) and now_ms - running.told_ms >= TELL_AFTER_MS
+        if due:
+            running.told_ms = now_ms
+        return due
 
     def _chunks(
         self, tx: Transaction, triggers: Iterable[Trigger]

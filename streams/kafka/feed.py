@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from streams.kafka.conductor import Chunk
+from streams.kafka.transaction import Incoming
 
 __all__ = ["Feed"]
 
@@ -26,6 +27,8 @@ class Feed:
         comes while nothing is under way is applied at once.
     most
         Most records of a transaction.
+    urgent
+        Whether somebody waits for what these records lead to: then nothing more is gathered.
     failed
         Is given the task that applies, when it ends.
     """
@@ -35,14 +38,17 @@ class Feed:
         apply: Callable[[list[Chunk]], Awaitable[None]],
         interval_s: float,
         most: int,
+        urgent: Callable[[Sequence[Incoming]], bool],
         failed: Callable[[asyncio.Task[None]], None],
     ) -> None:
         self._apply = apply
         self._interval_s = interval_s
         self._most = most
+        self._urgent = urgent
         self._failed = failed
         self._chunks: deque[Chunk] = deque()
         self._records = 0
+        self._hurry = False  # something urgent is among them
         self._enough = asyncio.Event()
         self._began = -interval_s
         self._task: asyncio.Task[None] | None = None
@@ -51,7 +57,8 @@ class Feed:
         """Add what has come."""
         self._chunks.append(chunk)
         self._records += len(chunk.records)
-        if self._records >= self._most:
+        self._hurry = self._hurry or self._urgent(chunk.records)
+        if self._records >= self._most or self._hurry:
             self._enough.set()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work_off())
@@ -65,7 +72,7 @@ class Feed:
 
     async def _gather(self) -> None:
         left_s = self._began + self._interval_s - time.monotonic()
-        if left_s > 0 and self._records < self._most:
+        if left_s > 0 and self._records < self._most and not self._hurry:
             self._enough.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left_s):
@@ -83,4 +90,5 @@ class Feed:
             chunk.taken()
             part.append(chunk)
         self._records -= self._most - room
+        self._hurry = self._hurry and bool(self._chunks)
         return part

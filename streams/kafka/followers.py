@@ -6,7 +6,7 @@ to the end once.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import structlog
 from confluent_kafka import Consumer, TopicPartition
@@ -16,6 +16,7 @@ from schemas.learning import PolicySnapshot
 from schemas.topics import CAMPAIGNS, POLICY_SNAPSHOTS, Topic
 from schemas.wire import Codec, Unreadable
 from streams.kafka.read import bounds, groupless_reader, partitions_of
+from streams.kafka.transaction import Incoming
 
 __all__ = ["Follower"]
 
@@ -36,6 +37,7 @@ class Follower:
         self._codec = codec
         self._campaigns: dict[str, Campaign] = {}
         self._snapshots: dict[str, PolicySnapshot] = {}
+        self._marks: tuple[bytes, ...] = ()
         self._ready = threading.Event()
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
@@ -60,6 +62,17 @@ class Follower:
     def campaigns(self) -> list[Campaign]:
         """All campaigns."""
         return [self._campaigns[key] for key in sorted(self._campaigns)]
+
+    def urgent(self, records: Sequence[Incoming]) -> bool:
+        """Whether one of these may be an event that an active campaign waits for.
+
+        Whichever campaign's it is, it has the event's name in its bytes: what is taken for one and
+        is none costs a transaction, no more.
+        """
+        marks = self._marks
+        return bool(marks) and any(
+            mark in record.value for record in records if record.value for mark in marks
+        )
 
     def snapshot(self, campaign_id: str, wave: int | None = None) -> PolicySnapshot | None:
         """The newest policy of a campaign, or the one that a wave is pinned to."""
@@ -123,6 +136,7 @@ class Follower:
                 self._campaigns.pop(name, None)
             else:
                 self._campaigns[name] = campaign
+            self._marks = _marks(self._campaigns.values())
         else:
             snapshot = self._codec.try_decode(value, PolicySnapshot) if value is not None else None
             if isinstance(snapshot, Unreadable):
@@ -131,3 +145,9 @@ class Follower:
                 self._snapshots.pop(name, None)
             else:
                 self._snapshots[name] = snapshot
+
+
+def _marks(campaigns: Iterable[Campaign]) -> tuple[bytes, ...]:
+    """The names of the events that active campaigns wait for."""
+    waiting = (known.trigger_event for known in campaigns if known.status == "active")
+    return tuple(sorted({event.encode() for event in waiting if event is not None}))

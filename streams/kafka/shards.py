@@ -60,6 +60,7 @@ class Shards:
         watchdog_s: float,
         commit_interval_s: float,
         batch_size: int,
+        urgent: Callable[[Sequence[Incoming]], bool],
     ) -> None:
         self._app = app
         self._kinds = {topic: kind for kind in kinds for topic in kind.inputs}
@@ -69,6 +70,7 @@ class Shards:
         self._watchdog = Watchdog(watchdog_s)
         self._commit_interval_s = commit_interval_s
         self._batch_size = batch_size
+        self._urgent = urgent
         self._feeds: dict[TP, Feed] = {}
         self._applied = 0
         self._assigned = False
@@ -220,6 +222,7 @@ class Shards:
                 functools.partial(self._apply, chunk.tp, handler),
                 self._commit_interval_s,
                 self._batch_size,
+                self._urgent,
                 self._task_ended,
             )
         feed.put(chunk)

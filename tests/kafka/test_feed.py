@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +14,7 @@ from streams.kafka.feed import Feed
 from streams.kafka.shards import _chained
 
 PARTITION = TP("t", 0)
+URGENT = {1000}
 
 
 class Room:
@@ -41,7 +42,10 @@ def feeding(
         await asyncio.sleep(work_s)
         applied.append([record.offset for one in part for record in one.records])
 
-    return Feed(apply, interval_s, most, lambda task: task.result()), began
+    def urgent(records: Sequence[Any]) -> bool:
+        return any(record.offset in URGENT for record in records)
+
+    return Feed(apply, interval_s, most, urgent, lambda task: task.result()), began
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -108,13 +112,44 @@ def test_enough_records_for_a_transaction_do_not_wait_for_the_interval():
     asyncio.run(run())
 
 
+def test_what_is_urgent_takes_along_what_was_gathered_and_waits_for_nothing():
+    async def run() -> None:
+        applied: list[list[int]] = []
+        feed, _ = feeding(applied, 60.0, 100)
+        feed.put(chunk(0))
+        await until(lambda: len(applied) == 1)
+        feed.put(chunk(1))
+        await asyncio.sleep(0.05)
+        assert len(applied) == 1
+        feed.put(chunk(2, 1000))
+        await until(lambda: len(applied) == 2)
+        assert applied[1] == [1, 2, 1000]
+        feed.put(chunk(1001))  # the hurry is over
+        await asyncio.sleep(0.05)
+        assert len(applied) == 2
+
+    asyncio.run(run())
+
+
+def test_what_is_urgent_hurries_what_comes_before_it():
+    async def run() -> None:
+        applied: list[list[int]] = []
+        feed, _ = feeding(applied, 60.0, 2)
+        feed.put(chunk(0, 1, 2, 3, 1000))
+        await until(lambda: applied == [[0, 1], [2, 3], [1000]])
+
+    asyncio.run(run())
+
+
 def test_a_failure_is_told_and_not_swallowed():
     async def run() -> None:
         async def apply(part: list[Chunk]) -> None:
             raise ZeroDivisionError
 
         told: list[BaseException | None] = []
-        Feed(apply, 0.0, 5, lambda task: told.append(task.exception())).put(chunk(0))
+        Feed(apply, 0.0, 5, lambda _: False, lambda task: told.append(task.exception())).put(
+            chunk(0)
+        )
         await until(lambda: len(told) == 1)
         assert isinstance(told[0], ZeroDivisionError)
 

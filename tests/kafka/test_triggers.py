@@ -97,6 +97,28 @@ def test_events_are_answered_once_and_learned_from_while_a_worker_is_killed(loop
     assert loop.read(DEAD_LETTERS) == []
 
 
+def test_a_triggered_send_does_not_wait_for_the_commit_interval(kafka, namespace, tmp_path: Path):
+    settings = {"GROUNDSWELL_COMMIT_INTERVAL_S": "8"}
+    with deployment(kafka, namespace, tmp_path, settings=settings, source_partitions=1) as loop:
+        loop.start(0)
+        loop.wait_open(0)
+        wait_for_people(loop)
+        loop.apply(TRIGGERED)
+        wait_until(lambda: len(loop.reports()) == 1, 30, "the first wave has begun")
+        abandon(loop, USERS[:50])
+        wait_until(lambda: len(loop.decisions()) >= 50, 30, "all is warm")
+        waited = []
+        for number in range(50, 53):
+            # Others come first: they wait for the interval, and what is urgent takes them along.
+            loop.import_people(USERS[100:300])
+            time.sleep(0.3)
+            asked_at = time.monotonic()
+            abandon(loop, USERS[number : number + 1])
+            wait_until(lambda n=number: len(loop.decisions()) > n, 30, "the answer")
+            waited.append(time.monotonic() - asked_at)
+    assert min(waited) < 4, waited  # twice the interval, for its own topic and for ours, is 16 s
+
+
 def test_a_campaign_with_no_send_and_fatigue_begins_with_what_another_learned(loop):
     loop.start(0)
     loop.wait_open(0)
