@@ -11,6 +11,7 @@ __all__ = ["Campaign", "ContextFeature", "PolicyParam", "Template", "WaveStart"]
 PolicyParam = bool | int | float | str | list[str]
 
 STATUSES = ("active", "paused", "stopped", "logged")
+LEARNING = ("auto", "examples", "parts")
 MOST_TEMPLATES = 200
 MOST_WAVES = 1000  # of an audience's instalments
 LAST_WAVE = 2**31 - 1  # of a triggered campaign's periods: what a state key holds
@@ -103,11 +104,16 @@ class Campaign:
     fatigue_half_life_ms: int = 1_296_000_000
     warm_start_campaign: str | None = None
     warm_start_discount: float = 0.5
+    learning: str = "auto"
 
     def __post_init__(self) -> None:
         check_name("campaign", self.campaign_id)
         if self.status not in STATUSES:
             raise CampaignError(f"status must be one of {', '.join(STATUSES)}, got {self.status!r}")
+        if self.learning not in LEARNING:
+            raise CampaignError(
+                f"learning must be one of {', '.join(LEARNING)}, got {self.learning!r}"
+            )
         self._check_templates()
         self._check_audience()
         self._check_times()
@@ -243,3 +249,4 @@ class WaveStart:
     started_at_ms: int
     deadline_ms: int
     users: list[str] | None = None
+    half_lives_ms: list[float] | None = None

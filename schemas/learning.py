@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-__all__ = ["LearningExample", "LearningUpdate", "PolicySnapshot", "Tally", "WaveReport"]
+__all__ = ["LearningExample", "LearningUpdate", "PolicySnapshot", "Sums", "Tally", "WaveReport"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +46,20 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sums:
+    """What examples of one action add up to."""
+
+    action: str
+    half_life_ms: float
+    gram: bytes
+    moment: bytes
+    power: float
+    weight: float
+    n: int
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LearningUpdate:
     """A chunk of outcomes of one shard and wave, and the shard's progress with the wave."""
 
@@ -64,6 +78,7 @@ class LearningUpdate:
     rewards: bytes = b""
     previous: bytes = b""
     decided_at_ms: bytes = b""
+    sums: list[Sums] = field(default_factory=list)
     tallies: list[Tally] = field(default_factory=list)
 
 
@@ -82,6 +97,8 @@ class PolicySnapshot:
     created_at_ms: int
     wave: int | None = None
     feedback: dict[str, int] = field(default_factory=dict)
+    part: int = 0
+    parts: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

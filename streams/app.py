@@ -32,6 +32,7 @@ from streams.agents.decide import DecideChunk, StartWaves
 from streams.agents.ingest import Ingest
 from streams.agents.learn import KeepUpdates
 from streams.agents.logged import EnterLogged
+from streams.agents.parts import TellGathered
 from streams.agents.profile import FoldProfiles
 from streams.agents.schedule import LeadCampaigns, TakeUpCampaigns
 from streams.agents.triggers import Triggers
@@ -165,13 +166,15 @@ class Worker:
             store_options=StoreOptions(settings.store_cache_mb),
             topic_ids=self._topic_ids(),
         )
+        interval_ms = int(settings.snapshot_interval_s * 1000)
         users: list[Step] = [
-            CloseDue(),
+            CloseDue(self._clock),
             self._triggers,
+            TellGathered(self._clock, interval_ms),
             DecideChunk(self._follower, settings.chunk_size, self._clock),
         ]
         campaigns: list[Step] = [
-            LeadCampaigns(settings.user_partitions, self._clock, self._follower)
+            LeadCampaigns(settings.user_partitions, self._clock, self._follower, interval_ms)
         ]
         return Shards(
             self._app,

@@ -49,6 +49,12 @@ class Settings(BaseSettings):
     )
     batch_size: int = Field(5000, ge=1, le=100_000, description="Most events in one transaction")
     chunk_size: int = Field(500, ge=1, le=10_000, description="Users decided in one transaction")
+    snapshot_interval_s: float = Field(
+        60.0,
+        ge=1.0,
+        le=86_400.0,
+        description="Between two snapshots of what comes in after a campaign's last wave",
+    )
     session_timeout_s: float = Field(10.0, ge=1.0, description="A silent worker is dead after this")
     rebalance_timeout_s: float = Field(
         60.0, ge=1.0, description="Workers have so long to hand over, restoring included"

@@ -1,16 +1,19 @@
 """Feedback joined to decisions; decisions closed at their window's end, and corrected later."""
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import islice, takewhile
 
 from schemas.campaign import Campaign
 from schemas.ids import TIME_MARKER
+from schemas.learning import Tally
 from schemas.records import Reward
 from schemas.topics import LEARNING_EXAMPLES, REWARDS
 from schemas.wire import Unreadable
 from streams.agents.clock import Clock
+from streams.agents.parts import MOST_TOLD, gather, tell_gathered
 from streams.agents.profile import wrong_shard
-from streams.agents.sending import progress_update, tell
+from streams.agents.progress import progress_update, tell
 from streams.agents.state import (
     CLOSE,
     FORGET,
@@ -29,6 +32,7 @@ from streams.agents.state import (
 )
 from streams.core.learning import (
     Outcome,
+    Rows,
     add_tallies,
     example_of,
     outcome_tally,
@@ -63,17 +67,21 @@ __all__ = ["Attribute", "CloseDue"]
 
 UNSUBSCRIBE = "unsubscribe"
 MOST_DUE = 2000  # timers handled in one transaction
-MOST_TOLD = 2000  # outcomes in one update: of the widest contexts they stay within its limit
 
 
 class Gathered:
-    """Outcomes of one transaction by wave, told to the learner together."""
+    """Outcomes of one transaction by wave, told to the learner together.
 
-    def __init__(self, tx: Transaction) -> None:
+    Of a wave that is learned in parts they are put to those that were not told before.
+    """
+
+    def __init__(self, tx: Transaction, now_ms: int) -> None:
         self._tx = tx
+        self._now_ms = now_ms
         self._waves: dict[bytes, RunningWave] = {}
         self._outcomes: dict[bytes, list[Outcome]] = {}
         self._undelivered: dict[bytes, list[Entry]] = {}
+        self._closed: Counter[bytes] = Counter()
         self._forgotten: set[bytes] = set()
 
     def wave(self, entry: Entry) -> RunningWave:
@@ -99,8 +107,9 @@ class Gathered:
     def closed(self, entry: Entry, *, delivered: bool) -> None:
         """A decision is open no more."""
         self.wave(entry).open -= 1
+        key = wave_key(entry.campaign_id, entry.wave)
+        self._closed[key] += 1
         if not delivered:
-            key = wave_key(entry.campaign_id, entry.wave)
             self._undelivered.setdefault(key, []).append(entry)
 
     def forgotten(self, entry: Entry) -> None:
@@ -113,22 +122,42 @@ class Gathered:
         for key in sorted(self._waves):
             outcomes = self._outcomes.get(key, [])
             undelivered = self._undelivered.get(key, [])
+            running = self._waves[key]
+            if outcomes or undelivered:
+                if running.start.half_lives_ms is None:
+                    self._tell(running, outcomes, undelivered)
+                else:
+                    tallies = _tallies(outcomes, undelivered)
+                    closed = self._closed[key]
+                    gather(self._tx, running, outcomes, tallies, closed, self._now_ms)
+            if running.held == 0 and not running.deciding:
+                tell_gathered(self._tx, running)  # the wave is dropped with its last entry
             if outcomes or undelivered or key in self._forgotten:
-                store_wave(self._tx, self._waves[key])
-            for first in range(0, len(outcomes), MOST_TOLD):
-                self._tell(key, outcomes[first : first + MOST_TOLD], [])
-            if undelivered:
-                self._tell(key, [], undelivered)
+                store_wave(self._tx, running)
 
-    def _tell(self, key: bytes, outcomes: list[Outcome], undelivered: list[Entry]) -> None:
-        tallies = add_tallies(
-            [
-                *(outcome_tally(outcome) for outcome in outcomes),
-                *(undelivered_tally(entry) for entry in undelivered),
-            ]
-        )
-        columns = update_columns(outcomes)
-        tell(self._tx, progress_update(self._tx, self._waves[key], tallies, columns))
+    def _tell(
+        self, running: RunningWave, outcomes: list[Outcome], undelivered: list[Entry]
+    ) -> None:
+        follows = len(outcomes) + len(undelivered)
+        for first in range(0, len(outcomes), MOST_TOLD):
+            some = outcomes[first : first + MOST_TOLD]
+            last = first + MOST_TOLD >= len(outcomes)
+            lost = undelivered if last else []
+            follows -= len(some) + len(lost)
+            rows = Rows(**update_columns(some))  # type: ignore[arg-type]
+            update = progress_update(self._tx, running, _tallies(some, lost), rows, follows=follows)
+            tell(self._tx, update)
+        if not outcomes:
+            tell(self._tx, progress_update(self._tx, running, _tallies([], undelivered)))
+
+
+def _tallies(outcomes: list[Outcome], undelivered: list[Entry]) -> list[Tally]:
+    return add_tallies(
+        [
+            *(outcome_tally(outcome) for outcome in outcomes),
+            *(undelivered_tally(entry) for entry in undelivered),
+        ]
+    )
 
 
 class Attribute:
@@ -141,7 +170,7 @@ class Attribute:
     def __call__(self, tx: Transaction, batch: Sequence[Incoming]) -> None:
         """Join a batch; what answers a decision that never was goes to the dead letters."""
         ahead_of_ms = self._clock.ahead_of_ms()
-        gathered = Gathered(tx)
+        gathered = Gathered(tx, self._clock.now_ms(tx.now_ms))
         for record in batch:
             reward = tx.codec.try_decode(record.value, Reward)
             if isinstance(reward, Unreadable):
@@ -227,9 +256,12 @@ class Attribute:
 class CloseDue:
     """Closes decisions whose window is over, and forgets those that nothing can correct."""
 
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
     def __call__(self, tx: Transaction) -> bool:
         """Handle what is due by the shard's event time; True if there is more."""
-        gathered = Gathered(tx)
+        gathered = Gathered(tx, self._clock.now_ms(tx.now_ms))
         handled = 0
         for key in _due(tx):
             timer = read_timer(key)

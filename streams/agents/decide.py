@@ -7,13 +7,13 @@ from schemas.campaign import LAST_WAVE, WaveStart
 from schemas.learning import Tally
 from schemas.wire import Unreadable
 from streams.agents.clock import Clock
+from streams.agents.parts import note_complete
+from streams.agents.progress import progress_update, tell
 from streams.agents.sending import (
     Known,
     PinnedWaves,
-    progress_update,
     send,
     shut_templates,
-    tell,
 )
 from streams.agents.state import (
     RunningWave,
@@ -138,5 +138,6 @@ class DecideChunk:
         start = running.start
         running.deciding = False
         store_wave(tx, running)
+        note_complete(tx, running)
         tell(tx, progress_update(tx, running, tallies))
         self._pinned.forget(start)

@@ -11,6 +11,7 @@ from streams.agents.clock import Clock
 from streams.agents.state import campaign_key, ended_key, load, store, update_key
 from streams.core.learning import examples_in
 from streams.core.schedule import CampaignState, WaveState, note_update
+from streams.core.sums import sums_in
 from streams.kafka.transaction import Incoming, Transaction
 
 __all__ = ["KeepUpdates"]
@@ -60,20 +61,35 @@ class KeepUpdates:
         )
         if state is None:
             return f"campaign {update.campaign_id} is unknown here: apply it first"
-        try:
-            examples_in(update, state.campaign)
-        except GroundswellError as error:
-            return str(error)
+        reason = _misfit(update, state)
+        if reason is not None:
+            return reason
         aside = ended_key(update.campaign_id, update.wave)
         ended = load(tx, aside, WaveState) if state.campaign.triggered else None
         if not note_update(state, update, self._user_shards, ended):
             return f"campaign {update.campaign_id} never started wave {update.wave}"
         if ended is not None:
             store(tx, aside, ended)
-        if update.rewards or any(tally.feedback or tally.closed for tally in update.tallies):
+        counted = any(tally.feedback or tally.closed for tally in update.tallies)
+        if update.rewards or update.sums or counted:
             assert record.value is not None
             state.kept += 1
             key = update_key(update.campaign_id, update.wave, update.shard, record.offset)
             tx.put(key, record.value)
         states[update.campaign_id] = state
         return None
+
+
+def _misfit(update: LearningUpdate, state: CampaignState) -> str | None:
+    """Why the policy could not learn an update; None if it can."""
+    try:
+        examples_in(update, state.campaign)
+        sums_in(update, state.campaign)
+    except GroundswellError as error:
+        return str(error)
+    if any(sums.half_life_ms not in state.half_lives_ms for sums in update.sums):
+        return (
+            f"campaign {update.campaign_id} is learned with the half-lives {state.half_lives_ms} "
+            "ms, the sums have others"
+        )
+    return None

@@ -12,8 +12,9 @@ from schemas.records import LoggedDecision
 from schemas.topics import LOGGED_DECISIONS
 from schemas.wire import Unreadable
 from streams.agents.profile import wrong_shard
+from streams.agents.progress import progress_update, tell
 from streams.agents.schedule import check_runnable
-from streams.agents.sending import Known, progress_update, tell
+from streams.agents.sending import Known
 from streams.agents.state import (
     CLOSE,
     RunningWave,

@@ -12,11 +12,12 @@ from schemas.checks import LAST_TIME_MS
 from schemas.errors import CampaignError, ExpressionError, GroundswellError
 from schemas.hashing import partition_of
 from schemas.learning import LearningUpdate, PolicySnapshot
-from schemas.topics import LEARNING_UPDATES, POLICY_SNAPSHOTS, WAVE_REPORTS, WAVE_STARTS
+from schemas.topics import LEARNING_UPDATES, WAVE_REPORTS, WAVE_STARTS
 from schemas.wire import Unreadable
 from streams.agents.clock import Clock
 from streams.agents.definition import check_bounds, check_size, check_taken
 from streams.agents.sending import Known
+from streams.agents.snapshots import drop_frozen, newest_snapshot, publish
 from streams.agents.state import (
     base_key,
     campaign_key,
@@ -29,11 +30,12 @@ from streams.agents.state import (
 from streams.core.audience import instalment
 from streams.core.encoding import ContextEncoder, action_set
 from streams.core.learning import fold_updates
+from streams.core.parts import half_lives_of
 from streams.core.policies import Policy, create, from_bytes, to_bytes, validate
 from streams.core.schedule import CampaignState, Due, WaveState, due, report, start_wave
 from streams.core.segments import compile_segment
 from streams.core.warm_start import first_policy, warm_start
-from streams.kafka.transaction import Incoming, Output, Transaction
+from streams.kafka.transaction import Incoming, Transaction
 
 log = structlog.get_logger()
 
@@ -61,6 +63,7 @@ def check_runnable(campaign: Campaign) -> None:
     handicap = np.zeros((1, len(actions))) if campaign.fatigue_size else None
     rng = np.random.default_rng(0)
     policy.action_dist(anyone, actions, every_action, rng, handicap=handicap)
+    half_lives_of(campaign, policy)
     if campaign.audience_segment is not None:
         try:
             compile_segment(campaign.audience_segment)
@@ -115,12 +118,15 @@ class LeadCampaigns:
         Number of user shards.
     known
         Other campaigns and their policies: one may begin with what another has learned.
+    interval_ms
+        Between two snapshots of a campaign while none of its waves runs.
     """
 
-    def __init__(self, user_shards: int, clock: Clock, known: Known) -> None:
+    def __init__(self, user_shards: int, clock: Clock, known: Known, interval_ms: int) -> None:
         self._user_shards = user_shards
         self._clock = clock
         self._known = known
+        self._interval_ms = interval_ms
         self._held_up: dict[str, str] = {}
         self._resting: dict[tuple[int, bytes], tuple[bytes, CampaignState]] = {}
 
@@ -130,7 +136,7 @@ class LeadCampaigns:
         for key, raw in list(tx.scan(b"c")):
             state = self._state(tx, key, raw)
             now_ms = self._clock.now_ms(tx.now_ms)
-            need = due(state, now_ms)
+            need = due(state, now_ms, self._interval_ms)
             if need is Due.START and not self._may_start(tx, state.campaign):
                 need = Due.NOTHING
             match need:
@@ -165,9 +171,11 @@ class LeadCampaigns:
         if campaign.triggered:
             self._put_aside(tx, state, now_ms)
         snapshot = self._newest(tx, state, now_ms)
+        policy = from_bytes(snapshot.state)
+        half_lives_ms = half_lives_of(campaign, policy)
+        state.half_lives_ms = list(policy.half_lives_ms)
         wave = start_wave(state, self._user_shards, snapshot.encoder_version, now_ms)
-        frozen = _with_wave(snapshot, wave.wave)
-        self._publish(tx, frozen)
+        wave.snapshot_parts = publish(tx, _with_wave(snapshot, wave.wave))
         listed: dict[int, list[str]] | None = None
         if campaign.audience_users is not None:
             listed = {number: [] for number in range(self._user_shards)}
@@ -182,6 +190,7 @@ class LeadCampaigns:
                 policy_version=wave.policy_version,
                 encoder_version=wave.encoder_version,
                 users=None if listed is None else listed[number],
+                half_lives_ms=half_lives_ms,
                 share_from=share_from,
                 share_until=share_until,
                 started_at_ms=now_ms,
@@ -222,8 +231,7 @@ class LeadCampaigns:
         if need is not Due.RENEW or state.kept:
             self._learn(tx, state, now_ms, until=wave.wave)
         # Shards that still decide for it stop at the deadline, without its policy.
-        key = _frozen_key(state.campaign.campaign_id, wave.wave)
-        tx.outputs.append(Output(POLICY_SNAPSHOTS, key.encode(), None, tx.number, None))
+        drop_frozen(tx, state.campaign.campaign_id, wave.wave, wave.snapshot_parts)
 
     def _learn(self, tx: Transaction, state: CampaignState, now_ms: int, until: int) -> None:
         """Fold what has come back of the waves up to one into a new snapshot."""
@@ -246,19 +254,19 @@ class LeadCampaigns:
         state.version += 1
         state.kept -= len(keys)
         state.learned_at_ms = now_ms
-        self._publish(tx, self._snapshot(tx, state, to_bytes(policy), now_ms))
+        publish(tx, self._snapshot(tx, state, to_bytes(policy), now_ms))
         store(tx, campaign_key(state.campaign.campaign_id), state)
 
     def _newest(self, tx: Transaction, state: CampaignState, now_ms: int) -> PolicySnapshot:
         """The newest policy; the first one, that has learned nothing, where there is none."""
         campaign = state.campaign
-        raw = tx.get(base_key(campaign.campaign_id))
-        if raw is not None:
-            return tx.codec.decode(raw, PolicySnapshot)
+        newest = newest_snapshot(tx, campaign.campaign_id)
+        if newest is not None:
+            return newest
         policy = self._first(campaign)
         state.version = 0
         snapshot = self._snapshot(tx, state, to_bytes(policy), now_ms)
-        self._publish(tx, snapshot)
+        publish(tx, snapshot)
         return snapshot
 
     def _first(self, campaign: Campaign) -> Policy:
@@ -318,17 +326,6 @@ class LeadCampaigns:
         )
 
     @staticmethod
-    def _publish(tx: Transaction, snapshot: PolicySnapshot) -> None:
-        key = snapshot.campaign_id
-        if snapshot.wave is None:
-            raw = tx.encode(POLICY_SNAPSHOTS, snapshot)
-            tx.put(base_key(snapshot.campaign_id), raw)
-        else:
-            key = _frozen_key(snapshot.campaign_id, snapshot.wave)
-        # Partitioned by the campaign alone, so that a campaign's versions keep their order.
-        tx.emit(POLICY_SNAPSHOTS, snapshot, key=key, partition=tx.number)
-
-    @staticmethod
     def _report(tx: Transaction, state: CampaignState, now_ms: int) -> None:
         if not state.changed:
             return
@@ -346,11 +343,6 @@ class LeadCampaigns:
             )
         state.changed = []
         store(tx, campaign_key(campaign_id), state)
-
-
-def _frozen_key(campaign_id: str, wave: int) -> str:
-    """Key of the policy that a wave is pinned to."""
-    return f"{campaign_id}/{wave}"
 
 
 def _with_wave(snapshot: PolicySnapshot, wave: int) -> PolicySnapshot:

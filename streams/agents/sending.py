@@ -5,9 +5,9 @@ from typing import Protocol
 
 from schemas.campaign import Campaign, WaveStart
 from schemas.ids import NO_SEND
-from schemas.learning import LearningUpdate, PolicySnapshot, Tally
+from schemas.learning import PolicySnapshot, Tally
 from schemas.records import Decision
-from schemas.topics import LEARNING_UPDATES, SEND_DECISIONS
+from schemas.topics import SEND_DECISIONS
 from streams.agents.state import (
     CLOSE,
     RunningWave,
@@ -24,7 +24,7 @@ from streams.core.profiles import Profile, note_action, note_send
 from streams.core.waves import Choice, Wave
 from streams.kafka.transaction import Transaction
 
-__all__ = ["Known", "PinnedWaves", "progress_update", "send", "shut_templates", "tell"]
+__all__ = ["Known", "PinnedWaves", "send", "shut_templates"]
 
 
 class Known(Protocol):
@@ -110,34 +110,6 @@ def shut_templates(pinned: Campaign, newest: Campaign | None) -> frozenset[str]:
         return frozenset()
     active = {template.id for template in newest.templates if template.status == "active"}
     return frozenset(template.id for template in pinned.templates) - active
-
-
-def progress_update(
-    tx: Transaction,
-    running: RunningWave,
-    tallies: list[Tally],
-    columns: dict[str, object] | None = None,
-) -> LearningUpdate:
-    """What the learner is told of a wave in this shard."""
-    start = running.start
-    return LearningUpdate(
-        campaign_id=start.campaign.campaign_id,
-        wave=start.wave,
-        shard=tx.number,
-        policy_version=start.policy_version,
-        encoder_version=start.encoder_version,
-        decided=running.decided,
-        open=running.open,
-        deciding=running.deciding,
-        time_ms=tx.now_ms,
-        tallies=tallies,
-        **(columns or {}),  # type: ignore[arg-type]
-    )
-
-
-def tell(tx: Transaction, update: LearningUpdate) -> None:
-    """Send an update to the learner of its campaign."""
-    tx.emit(LEARNING_UPDATES, update, key=update.campaign_id)
 
 
 def _cloud_event(decision: Decision, shard: int) -> list[tuple[str, bytes]]:

@@ -11,9 +11,12 @@ user shard
 ``g`` campaign                          its waves that decide when an event comes (`Triggering`)
 ``q`` campaign, time, event, user       an event that waits for the policy that decides
 ``x`` user, campaign                    until when events of the user trigger nothing: milliseconds
+``o`` campaign, wave                    what is to be told of a wave learned in parts (`Gathering`)
+``r`` campaign, wave, number            its examples that are not summed up yet (`Rows`)
+``s`` campaign, wave, rank, template    its sums by half-life and template (`Sums`)
 campaign shard
 ``c`` campaign                          definition and course (`CampaignState`)
-``b`` campaign                          the newest policy (`PolicySnapshot`)
+``b`` campaign[#part]                   the newest policy (`PolicySnapshot`)
 ``v`` campaign, wave                    a triggered campaign's wave that has ended (`WaveState`)
 ``u`` campaign, wave, shard, offset     an update that no snapshot contains yet
 ======================================  ===================================================

@@ -6,14 +6,9 @@ from itertools import islice
 from schemas.ids import BASELINE, HOLDOUT, POLICY
 from schemas.records import UserEvent
 from streams.agents.clock import Clock
-from streams.agents.sending import (
-    Known,
-    PinnedWaves,
-    progress_update,
-    send,
-    shut_templates,
-    tell,
-)
+from streams.agents.parts import note_complete
+from streams.agents.progress import progress_update, tell
+from streams.agents.sending import Known, PinnedWaves, send, shut_templates
 from streams.agents.state import (
     REST,
     RunningWave,
@@ -106,6 +101,7 @@ class Triggers:
         running = _running(tx, campaign_id, number)
         running.deciding = False
         self._pinned.forget(running.start)
+        note_complete(tx, running)
         _tell(tx, running)
 
     def decide(self, tx: Transaction, campaign_id: str, triggers: Sequence[Trigger]) -> None:

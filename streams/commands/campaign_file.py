@@ -31,6 +31,8 @@ key                     where it is absent
 ``holdout``             0
 ``baseline``            none; its ``share`` is 10 %
 ``cap``                 none; its ``period`` is 24h
+``learning``            ``auto``: summed up in the shards (``parts``) where that leaves the same
+                        policy, else one by one (``examples``)
 ``quiet_hours``         none; else ``from`` and ``until``, UTC
 ``expires_after``       4h
 ``attribution_window``  24h
@@ -82,6 +84,7 @@ KEYS = (
     "correction_horizon",
     "rewards",
     "value_rewards",
+    "learning",
     "templates",
 )
 HOUR_MS = 3_600_000
@@ -183,6 +186,7 @@ def _campaign(root: Value, folder: Path, now_ms: int) -> Campaign:
             fatigue_half_life_ms=choosing.fatigue_half_life_ms,
             warm_start_campaign=choosing.warm_start_campaign,
             warm_start_discount=choosing.warm_start_discount,
+            learning=given["learning"].text() if "learning" in given else "auto",
         )
     except CampaignError as error:
         raise _placed(root, error) from None

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,11 @@ class ContextEncoder:
     def __init__(self, features: Sequence[ContextFeature]) -> None:
         self._features = tuple(features)
         self.columns = tuple(name for feature in features for name in _names(feature))
-        self.version = "columns-" + fallback_id(*map(repr, self._features))[:12]
+
+    @cached_property
+    def version(self) -> str:
+        """What tells columns apart whose contexts mean something else."""
+        return "columns-" + fallback_id(*map(repr, self._features))[:12]
 
     @property
     def d_user(self) -> int:

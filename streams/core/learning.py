@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from schemas.campaign import Campaign
@@ -11,15 +12,20 @@ from schemas.learning import LearningExample, LearningUpdate, Tally
 from streams.core.encoding import ContextEncoder, action_set
 from streams.core.ledger import Entry
 from streams.core.policies import Examples, Policy
+from streams.core.sums import sums_in
 
 __all__ = [
     "Outcome",
+    "Rows",
     "add_tallies",
     "decision_tally",
     "example_of",
     "examples_in",
     "fold_updates",
+    "joined",
     "outcome_tally",
+    "part_of",
+    "rows_of",
     "undelivered_tally",
     "update_columns",
 ]
@@ -37,6 +43,17 @@ class Outcome:
     previous: float | None  # None: new; else this is a correction
     at_ms: int  # event time of the close or correction
     kind: str | None = None  # for a correction: the feedback that came
+
+
+class Rows(msgspec.Struct, array_like=True):
+    """Examples as the columns of a LearningUpdate have them."""
+
+    actions: list[str] = []
+    action_index: bytes = b""
+    contexts: bytes = b""
+    rewards: bytes = b""
+    previous: bytes = b""
+    decided_at_ms: bytes = b""
 
 
 def example_of(outcome: Outcome, campaign_version: int) -> LearningExample:
@@ -133,7 +150,21 @@ def update_columns(outcomes: Sequence[Outcome]) -> dict[str, object]:
     }
 
 
-def examples_in(update: LearningUpdate, campaign: Campaign) -> Examples | None:
+def rows_of(examples: Examples) -> Rows:
+    """Examples as columns; contexts were float32 before, so that nothing is lost."""
+    actions = sorted(set(examples.actions))
+    index = {action: rank for rank, action in enumerate(actions)}
+    return Rows(
+        actions=actions,
+        action_index=np.array([index[name] for name in examples.actions], dtype="<i4").tobytes(),
+        contexts=examples.contexts.astype("<f4").tobytes(),
+        rewards=examples.rewards.astype("<f8").tobytes(),
+        previous=examples.previous.astype("<f8").tobytes(),
+        decided_at_ms=examples.at_ms.astype("<i8").tobytes(),
+    )
+
+
+def examples_in(update: LearningUpdate | Rows, campaign: Campaign) -> Examples | None:
     """The examples of an update, as the policy learns them; None where there are none.
 
     Raises
@@ -175,18 +206,22 @@ def examples_in(update: LearningUpdate, campaign: Campaign) -> Examples | None:
     )
 
 
-def fold_updates(policy: Policy, updates: Iterable[LearningUpdate], campaign: Campaign) -> int:
+def fold_updates(policy: Policy, updates: Sequence[LearningUpdate], campaign: Campaign) -> int:
     """Learn what updates hold, in their order; gives the number of new examples.
+
+    First the examples, then what was summed up in the shards. Both were checked when they came.
 
     The sum of floating-point numbers depends on its grouping, and how outcomes fall into updates
     depends on timing. So examples are regrouped into blocks of a fixed size: the same outcomes in
     the same order give the same bytes.
     """
-    new = 0
+    before = policy.n_learned
     for block in _blocks(updates, campaign):
         policy.learn_many(block)
-        new += int(np.isnan(block.previous).sum())
-    return new
+    parts = [part for update in updates for part in sums_in(update, campaign, trusted=True)]
+    if parts:
+        policy.learn_sums(parts)
+    return policy.n_learned - before
 
 
 def _blocks(updates: Iterable[LearningUpdate], campaign: Campaign) -> Iterator[Examples]:
@@ -200,17 +235,18 @@ def _blocks(updates: Iterable[LearningUpdate], campaign: Campaign) -> Iterator[E
         held += len(examples)
         if held < BLOCK:
             continue
-        joined = _joined(parts)
+        whole = joined(parts)
         while held >= BLOCK:
-            yield _part(joined, slice(0, BLOCK))
-            joined = _part(joined, slice(BLOCK, None))
+            yield part_of(whole, slice(0, BLOCK))
+            whole = part_of(whole, slice(BLOCK, None))
             held -= BLOCK
-        parts = [joined]
+        parts = [whole]
     if held:
-        yield _joined(parts)
+        yield joined(parts)
 
 
-def _joined(parts: Sequence[Examples]) -> Examples:
+def joined(parts: Sequence[Examples]) -> Examples:
+    """Examples one after the other; at least one part."""
     return Examples(
         contexts=np.concatenate([part.contexts for part in parts]),
         actions=tuple(action for part in parts for action in part.actions),
@@ -221,7 +257,8 @@ def _joined(parts: Sequence[Examples]) -> Examples:
     )
 
 
-def _part(examples: Examples, rows: slice) -> Examples:
+def part_of(examples: Examples, rows: slice) -> Examples:
+    """Some of the examples, in their order."""
     return Examples(
         contexts=examples.contexts[rows],
         actions=examples.actions[rows],

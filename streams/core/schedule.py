@@ -24,9 +24,6 @@ __all__ = [
 ]
 
 
-LEARN_AGAIN_MS = 60_000  # between two snapshots while no wave runs: each is a copy of the policy
-
-
 class ShardProgress(msgspec.Struct, array_like=True):
     """How far one user shard has come with a wave."""
 
@@ -36,7 +33,13 @@ class ShardProgress(msgspec.Struct, array_like=True):
 
 
 class WaveState(msgspec.Struct, array_like=True):
-    """A wave as the scheduler knows it."""
+    """A wave as the scheduler knows it.
+
+    Attributes
+    ----------
+    snapshot_parts
+        In how many parts the policy that it is pinned to was published.
+    """
 
     wave: int
     policy_version: int
@@ -47,6 +50,7 @@ class WaveState(msgspec.Struct, array_like=True):
     ended_at_ms: int | None = None
     shards: dict[int, ShardProgress] = {}
     tallies: list[Tally] = []
+    snapshot_parts: int = 1
 
 
 class CampaignState(msgspec.Struct, array_like=True):
@@ -64,6 +68,8 @@ class CampaignState(msgspec.Struct, array_like=True):
         Updates that no snapshot contains yet, and when the newest snapshot was made.
     started, pinned
         Number of waves that were started, and the definition's version that the last is pinned to.
+    half_lives_ms
+        Those of the sums that the policy can learn.
     """
 
     campaign: Campaign
@@ -77,6 +83,7 @@ class CampaignState(msgspec.Struct, array_like=True):
     learned_at_ms: int = 0
     started: int = 0
     pinned: int = 0
+    half_lives_ms: list[float] = []
 
     def running(self) -> WaveState | None:
         """The wave that is under way; of a log's, which may come together, the first."""
@@ -138,11 +145,14 @@ def complete(wave: WaveState) -> bool:
     return all(not shard.deciding and shard.open == 0 for shard in wave.shards.values())
 
 
-def due(state: CampaignState, now_ms: int) -> Due:
-    """What the campaign needs at this time."""
+def due(state: CampaignState, now_ms: int, interval_ms: int) -> Due:
+    """What the campaign needs at this time.
+
+    While no wave runs, snapshots are `interval_ms` apart: each is a copy of the policy.
+    """
     campaign, running = state.campaign, state.running()
     if running is not None and campaign.triggered:
-        return _due_triggered(state, running, now_ms)
+        return _due_triggered(state, running, now_ms, interval_ms)
     if running is not None:
         if complete(running):
             return Due.END
@@ -153,22 +163,22 @@ def due(state: CampaignState, now_ms: int) -> Due:
     left = campaign.triggered or state.started < campaign.waves
     if campaign.status == "active" and left and now_ms >= starts_at_ms:
         return Due.START
-    return _due_late(state, now_ms)
+    return _due_late(state, now_ms, interval_ms)
 
 
-def _due_late(state: CampaignState, now_ms: int) -> Due:
-    late = state.kept > 0 and now_ms - state.learned_at_ms >= LEARN_AGAIN_MS
+def _due_late(state: CampaignState, now_ms: int, interval_ms: int) -> Due:
+    late = state.kept > 0 and now_ms - state.learned_at_ms >= interval_ms
     return Due.LEARN if late else Due.NOTHING
 
 
-def _due_triggered(state: CampaignState, running: WaveState, now_ms: int) -> Due:
+def _due_triggered(state: CampaignState, running: WaveState, now_ms: int, interval_ms: int) -> Due:
     """A wave lasts until there is something to change: what was learned, or the definition."""
     campaign = state.campaign
     if campaign.status == "stopped":
         deciding = any(p.deciding for p in running.shards.values())
         return Due.NOTHING if deciding else Due.STOP
     if campaign.status != "active":
-        return _due_late(state, now_ms)
+        return _due_late(state, now_ms, interval_ms)
     over = now_ms >= running.deadline_ms and state.kept > 0
     return Due.RENEW if over or campaign.version != state.pinned else Due.NOTHING
 

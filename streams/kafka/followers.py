@@ -15,6 +15,7 @@ from schemas.campaign import Campaign
 from schemas.learning import PolicySnapshot
 from schemas.topics import CAMPAIGNS, POLICY_SNAPSHOTS, Topic
 from schemas.wire import Codec, Unreadable
+from streams.core.snapshots import SnapshotParts
 from streams.kafka.read import bounds, groupless_reader, partitions_of
 from streams.kafka.transaction import Incoming
 
@@ -36,7 +37,7 @@ class Follower:
         self._prefix = prefix
         self._codec = codec
         self._campaigns: dict[str, Campaign] = {}
-        self._snapshots: dict[str, PolicySnapshot] = {}
+        self._snapshots = SnapshotParts()
         self._marks: tuple[bytes, ...] = ()
         self._ready = threading.Event()
         self._failure: Exception | None = None
@@ -142,9 +143,9 @@ class Follower:
             if isinstance(snapshot, Unreadable):
                 log.warning("snapshot_unreadable", key=name, why=snapshot.reason)
             elif snapshot is None:
-                self._snapshots.pop(name, None)
+                self._snapshots.drop(name)
             else:
-                self._snapshots[name] = snapshot
+                self._snapshots.put(name, snapshot)
 
 
 def _marks(campaigns: Iterable[Campaign]) -> tuple[bytes, ...]:

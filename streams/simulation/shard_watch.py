@@ -13,8 +13,10 @@ from schemas.errors import GroundswellError
 from schemas.learning import PolicySnapshot
 from schemas.topics import CAMPAIGN_CHANGELOG, POLICY_SNAPSHOTS, SHARD_CHANGELOG
 from schemas.wire import Codec
+from streams.core.snapshots import SnapshotParts
 from streams.kafka.read import follow
 from streams.kafka.shard import META, Meta
+from streams.kafka.transaction import Incoming
 
 __all__ = ["ShardWatch"]
 
@@ -48,6 +50,7 @@ class ShardWatch:
         self._alive = alive
         self._stalled_s = stalled_s
         self._applied: dict[tuple[str, int], int] = {}
+        self._parts = SnapshotParts()
         self._snapshots: list[PolicySnapshot] = []
 
     def close(self) -> None:
@@ -108,9 +111,7 @@ class ShardWatch:
             if record is None:
                 return moved
             if record.topic == self._snapshots_topic:
-                if record.value is not None:
-                    self._snapshots.append(self._codec.decode(record.value, PolicySnapshot))
-                    moved = True
+                moved = self._take_snapshot(record)
             elif record.key == META and record.value is not None:
                 meta = msgspec.msgpack.decode(record.value, type=Meta)
                 for topic, offset in meta.applied.items():
@@ -119,3 +120,12 @@ class ShardWatch:
             if moved:
                 return True
         return moved
+
+    def _take_snapshot(self, record: Incoming) -> bool:
+        if record.value is None:
+            return False
+        part = self._codec.decode(record.value, PolicySnapshot)
+        whole = self._parts.put((record.key or b"").decode(), part)
+        if whole is not None:
+            self._snapshots.append(whole)
+        return True

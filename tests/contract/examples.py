@@ -10,7 +10,14 @@ from pathlib import Path
 
 from schemas.campaign import Campaign, ContextFeature, Template, WaveStart
 from schemas.encoder_releases import EncoderRelease, EncoderReleases
-from schemas.learning import LearningExample, LearningUpdate, PolicySnapshot, Tally, WaveReport
+from schemas.learning import (
+    LearningExample,
+    LearningUpdate,
+    PolicySnapshot,
+    Sums,
+    Tally,
+    WaveReport,
+)
 from schemas.records import Decision, LoggedDecision, Reward, UserEvent
 from schemas.wire import Codec
 
@@ -55,6 +62,7 @@ CAMPAIGN = Campaign(
     correction_horizon_ms=172_800_000,
     reward_weights={"click": 1.0, "unsubscribe": -5.0},
     value_weights={"purchase": 0.01},
+    learning="parts",
     changed_at_ms=AT_MS,
 )
 
@@ -67,6 +75,17 @@ TALLY = Tally(
     feedback={"click": 3},
     reward_sum=3.0,
     reward_square_sum=3.0,
+)
+
+SUMS = Sums(
+    action="discount-10",
+    half_life_ms=86_400_000.0,
+    gram=struct.pack("<3d", 2.0, 0.5, 0.25),
+    moment=struct.pack("<2d", 1.0, 0.5),
+    power=1.0,
+    weight=2.0,
+    n=2,
+    at_ms=AT_MS,
 )
 
 EXAMPLES: tuple[object, ...] = (
@@ -115,6 +134,7 @@ EXAMPLES: tuple[object, ...] = (
         policy_version=41,
         encoder_version="attributes",
         users=["u-1", "u-2"],
+        half_lives_ms=[0.0, 86_400_000.0],
         share_from=0.25,
         share_until=0.5,
         started_at_ms=AT_MS,
@@ -170,6 +190,7 @@ EXAMPLES: tuple[object, ...] = (
         rewards=struct.pack("<d", 1.0),
         previous=struct.pack("<d", 0.0),
         decided_at_ms=struct.pack("<q", AT_MS),
+        sums=[SUMS],
         tallies=[TALLY],
         decided=10,
         open=2,
@@ -183,6 +204,8 @@ EXAMPLES: tuple[object, ...] = (
         encoder_version="attributes",
         policy="linear-thompson",
         state=b"\x00\x01state",
+        part=1,
+        parts=2,
         offsets={"0": 12, "1": -1},
         examples=1234,
         reward_sum=56.5,

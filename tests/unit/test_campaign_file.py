@@ -34,6 +34,7 @@ allowed_lateness: 5m
 correction_horizon: 7d
 rewards: {click: 1, purchase: 2}
 value_rewards: {purchase: 0.01}
+learning: examples
 templates:
   - id: upsell-plus
     channel: email
@@ -89,6 +90,7 @@ def test_everything_that_can_be_said_is_understood():
         correction_horizon_ms=7 * DAY_MS,
         reward_weights={"click": 1.0, "purchase": 2.0},
         value_weights={"purchase": 0.01},
+        learning="examples",
         templates=[
             Template(
                 id="upsell-plus",
@@ -177,10 +179,10 @@ def test_the_audience_can_be_listed_here_or_in_a_file(tmp_path):
         # keys
         ("waves: 6", "wavs: 6", 3, "wavs is no key: did you mean waves?"),
         ("waves: 6", "xyzzy: 6", 3, "xyzzy is no key: the keys are allowed_lateness, "),
-        ("    channel: email", "    chanel: email", 24, "of templates.upsell-plus: did you mean"),
+        ("    channel: email", "    chanel: email", 25, "of templates.upsell-plus: did you mean"),
         ("share: 10 %", "shore: 10 %", 13, "baseline.shore is no key of baseline: did you mean"),
         ("campaign: spring-sale\n", "", 1, "the file lacks the key campaign: add it"),
-        ("    channel: email\n", "", 23, "templates.upsell-plus lacks the key channel: add it"),
+        ("    channel: email\n", "", 24, "templates.upsell-plus lacks the key channel: add it"),
         ("waves: 6", "waves: 6\nwaves: 7", 4, "waves stands here again, first on line 3"),
         # types
         ("waves: 6", "waves: six", 3, "waves must be a number, got 'six': write one from 1 to"),
@@ -188,9 +190,10 @@ def test_the_audience_can_be_listed_here_or_in_a_file(tmp_path):
         ("waves: 6", "waves:", 3, "waves is empty: give it a value, or remove the line"),
         ("waves: 6", "waves: [6]", 3, "waves must be a text, got a list"),
         ("waves: 6", "waves: {a: 6}", 3, "waves must be a text, got keys and values"),
-        ("price: 0.6", "price: cheap", 25, "templates.upsell-plus.features.price must be a number"),
+        ("price: 0.6", "price: cheap", 26, "templates.upsell-plus.features.price must be a number"),
         ("rewards: {click: 1, purchase: 2}", "rewards: click", 20, "rewards must have keys and"),
         ("one_of: [DE, NO, yes]", "one_of: DE", 9, "context.2.one_of must be a list, got 'DE'"),
+        ("ng: examples", "ng: pieces", 22, "learning must be one of auto, examples, parts"),
         # bounds
         ("waves: 6", "waves: 0", 3, "waves must be a number, got 0: write one from 1 to 1000"),
         ("waves: 6", "waves: .inf", 3, "waves must be a number, got '.inf'"),
@@ -199,7 +202,7 @@ def test_the_audience_can_be_listed_here_or_in_a_file(tmp_path):
         ("5 % ", "105 % ", 12, "holdout must lie in 0 to 1 (0 % to 100 %), got 105 %: write 5 %"),
         ("5 % ", "few ", 12, "holdout must be a share, got 'few': write 5 % or 0.05"),
         ("5 % ", "95 % ", 12, "holdout and baseline.share add up to 1.05"),
-        ("price: 0.6", "price: 1e999", 25, "features.price must be a number"),
+        ("price: 0.6", "price: 1e999", 26, "features.price must be a number"),
         ("scale: 15", "scale: 0", 8, "context.age.scale must be above 0, got 0.0"),
         # durations and times
         (
@@ -220,10 +223,10 @@ def test_the_audience_can_be_listed_here_or_in_a_file(tmp_path):
         # what belongs together
         ("campaign: spring", "campaign: -spring", 1, "campaign must be 1 to 128 letters"),
         ("action: monthly", "action: weekly", 13, "baseline.action 'weekly-letter' is none of"),
-        ("id: upsell-plus", "id: no-send", 23, "templates.id may not be 'no-send'"),
-        ("id: upsell-plus", "id: monthly-letter", 27, "stands here again, first on line 23"),
-        ("channel: email", "channel: e mail", 24, "templates.upsell-plus.channel must be 1 to 128"),
-        ("status: paused", "status: off", 30, "monthly-letter.status must be active or paused"),
+        ("id: upsell-plus", "id: no-send", 24, "templates.id may not be 'no-send'"),
+        ("id: upsell-plus", "id: monthly-letter", 28, "stands here again, first on line 24"),
+        ("channel: email", "channel: e mail", 25, "templates.upsell-plus.channel must be 1 to 128"),
+        ("status: paused", "status: off", 31, "monthly-letter.status must be active or paused"),
         ("{event: app_open}", "{event: app_open, scale: 2}", 10, "goes with an attribute"),
         ("{event: app_open}", "{event: app_open, attribute: a}", 10, "an attribute or an event"),
         ("{event: app_open}", "{}", 10, "each feature names an attribute or an event"),

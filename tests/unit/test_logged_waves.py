@@ -57,7 +57,9 @@ class Course:
         self.store = Memory()
         self.snapshots: list[PolicySnapshot] = []
         self._offset = 0
-        self._lead = LeadCampaigns(1, Clock(wall_ms=None, ahead_ms=0, impossible_ms=0), FakeKnown())
+        self._lead = LeadCampaigns(
+            1, Clock(wall_ms=None, ahead_ms=0, impossible_ms=0), FakeKnown(), 60_000
+        )
         self._apply(TakeUpCampaigns(), CAMPAIGN)
 
     def tell(self, wave: int, actions: list[str], rewards: list[float], **progress: object) -> None:

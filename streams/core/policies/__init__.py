@@ -3,6 +3,7 @@
 Nothing here knows of Kafka, clocks or global random state.
 """
 
+from streams.core.policies.action_sums import ActionSums, sums_by_action
 from streams.core.policies.adaptive_thompson import AdaptiveThompson
 from streams.core.policies.base import ActionSet, Examples, Policy, draw, floored
 from streams.core.policies.disjoint_policies import DisjointLinearThompson, DisjointLinearUcb
@@ -26,6 +27,7 @@ from streams.core.policies.uniform import Uniform
 __all__ = [
     "POLICIES",
     "ActionSet",
+    "ActionSums",
     "AdaptiveThompson",
     "DisjointLinearThompson",
     "DisjointLinearUcb",
@@ -50,6 +52,7 @@ __all__ = [
     "floored",
     "from_bytes",
     "recovering",
+    "sums_by_action",
     "to_bytes",
     "validate",
 ]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import PolicyError
+from streams.core.policies.action_sums import ActionSums
 from streams.core.policies.data import (
     ActionSet,
     BoolArray,
@@ -181,6 +182,52 @@ class Policy(OneAtATime, abc.ABC):
         if len(examples):
             self._learn(examples)
 
+    @property
+    def half_lives_ms(self) -> tuple[float, ...]:
+        """Half-lives, in milliseconds, that :meth:`learn_sums` needs sums of (0: none forgotten).
+
+        Empty: the policy cannot be learned in parts.
+        """
+        return ()
+
+    @property
+    def same_in_parts(self) -> bool:
+        """Whether sums leave the same policy as their examples do, but for rounding."""
+        return True
+
+    def learn_sums(self, parts: Sequence[ActionSums]) -> None:
+        """Learn examples that were summed up, here or elsewhere.
+
+        The same as learning the examples themselves, but for rounding, in whatever order the
+        parts come.
+
+        Parameters
+        ----------
+        parts
+            Of each action at most one a half-life and source.
+
+        Raises
+        ------
+        PolicyError
+            If the policy has no model that adds up, or the sums are not of its dimensions or
+            half-lives.
+        """
+        if not self.half_lives_ms:
+            raise PolicyError(
+                f"policy {self.name!r} cannot learn from sums: give it the examples one by one"
+            )
+        for part in parts:
+            got = (len(part.sums.moment) - 1, len(part.features))
+            if got != (self.d_user, self.d_action) or part.half_life_ms not in self.half_lives_ms:
+                raise PolicyError(
+                    f"sums must be of {self.d_user} user and {self.d_action} action features and "
+                    f"half-lives {self.half_lives_ms} ms, got {got[0]} and {got[1]} and "
+                    f"{part.half_life_ms}: add only what the same policy and encoder made"
+                )
+        self._learn_sums(parts)
+        first = self.half_lives_ms[0]
+        self.n_learned += sum(part.sums.n for part in parts if part.half_life_ms == first)
+
     def warm_start(self, source: "Policy", discount: float) -> None:
         """Take over what another campaign's policy has learned, as if it were seen here.
 
@@ -271,6 +318,9 @@ class Policy(OneAtATime, abc.ABC):
     def _learn(self, examples: Examples) -> None:
         """Learn examples that were checked; a policy without a model only counts them."""
         self.n_learned += int(examples.is_new.sum())
+
+    def _learn_sums(self, parts: Sequence[ActionSums]) -> None:
+        """Learn sums that were checked; called only where :attr:`half_lives_ms` has any."""
 
     def _warm_start(self, source: "Policy", discount: float) -> None:  # noqa: ARG002 no model here
         raise PolicyError(

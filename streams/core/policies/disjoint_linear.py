@@ -1,16 +1,17 @@
 """A linear model for each action, over the user's features alone."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from schemas.errors import PolicyError
 from schemas.hashing import id_hash
+from streams.core.policies.action_sums import ActionSums, sums_by_action
 from streams.core.policies.beliefs import Beliefs
 from streams.core.policies.best_shares import WEIGHTS, shares_of_plans
 from streams.core.policies.data import ActionSet, BoolArray, Examples, FloatArray
-from streams.core.policies.linear_statistics import Statistics, statistics_of
+from streams.core.policies.linear_statistics import Statistics
 from streams.core.policies.posterior import Posterior, Prior
 from streams.core.policies.reward_model import BayesianModel, shared_dimension
 from streams.core.policies.shared_linear import NOISE_WEIGHT, with_constant
@@ -56,20 +57,24 @@ class DisjointLinear(BayesianModel):
         PolicyError
             If actions times features are more than :data:`LARGEST_DISJOINT`.
         """
-        taken = np.array(examples.actions)
-        names = sorted(set(examples.actions))
-        self._bound(len(self.sums.keys() | set(names)))
-        for name in names:
-            mine = examples.taking(taken == name)
-            alone = Examples(
-                contexts=mine.contexts,
-                actions=mine.actions,
-                action_features=np.zeros((len(mine), 0)),
-                rewards=mine.rewards,
-                previous=mine.previous,
-                at_ms=mine.at_ms,
-            )
-            self._fold(name, statistics_of(alone, self._beliefs.half_life_ms))
+        self.learn_sums(list(sums_by_action(examples, self._beliefs.half_life_ms)))
+
+    @property
+    def half_lives_ms(self) -> tuple[float, ...]:
+        """The one half-life that its sums fade with."""
+        return (self._beliefs.half_life_ms,)
+
+    def learn_sums(self, parts: Sequence[ActionSums]) -> None:
+        """Learn examples that were summed up; parts may come in any order.
+
+        Raises
+        ------
+        PolicyError
+            If actions times features are more than :data:`LARGEST_DISJOINT`.
+        """
+        self._bound(len(self.sums.keys() | {part.action for part in parts}))
+        for part in parts:
+            self._fold(part.action, part.sums)
 
     def posterior(self, action: str) -> Posterior:
         """What is believed of an action now; worked out when it is asked for, then kept."""

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from schemas.errors import PolicyError
 from streams.core.policies.data import Examples, FloatArray
@@ -123,7 +125,7 @@ class Statistics:
     def state(self) -> dict[str, object]:
         """Give the sums as numbers and arrays; of the symmetric one the lower triangle."""
         return {
-            "gram": self.gram[np.tril_indices(len(self.moment))],  # (d (d + 1) / 2,)
+            "gram": self.gram[_lower(len(self.moment))],  # (d (d + 1) / 2,)
             "moment": self.moment,
             "power": self.power,
             "weight": self.weight,
@@ -154,7 +156,7 @@ class Statistics:
                 "take another snapshot"
             )
         gram = np.zeros((d, d))
-        gram[np.tril_indices(d)] = triangle
+        gram[_lower(d)] = triangle
         gram = gram + np.tril(gram, -1).T
         at_ms = None if state["at_ms"] is None else int(state["at_ms"])
         return cls(
@@ -204,6 +206,13 @@ def statistics_of(examples: Examples, half_life_ms: float = 0.0) -> Statistics:
         n=int(new.sum()),
         at_ms=newest,
     )
+
+
+@lru_cache(maxsize=8)
+def _lower(d: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Indices of the lower triangle of a matrix (d, d), row by row."""
+    rows, columns = np.tril_indices(d)
+    return rows, columns
 
 
 def _fade(at_ms: int | None, newest_ms: int | None, half_life_ms: float) -> float:

@@ -4,11 +4,10 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from streams.core.policies.base import ActionSet, Examples, FloatArray
+from streams.core.policies.base import ActionSet, FloatArray
 from streams.core.policies.bayesian_policies import ThompsonPolicy
 from streams.core.policies.beliefs import BELIEFS
 from streams.core.policies.data import checked_contexts
-from streams.core.policies.linear_statistics import Statistics
 from streams.core.policies.parameters import Parameter
 from streams.core.policies.posterior import Posterior
 from streams.core.policies.shared_linear import SharedLinear
@@ -79,27 +78,3 @@ class LinearThompson(ThompsonPolicy):
     def expected(self, contexts: NDArray[Any], actions: ActionSet) -> FloatArray:
         """Give the expected reward of each action, (n, n_actions), for contexts (n, d_user)."""
         return self.reward_model.expected(checked_contexts(contexts, self.d_user), actions)
-
-    # ---- learning in parts
-
-    def statistics(self, examples: Examples) -> Statistics:
-        """Sum up examples, for :meth:`fold` here or in another process.
-
-        Raises
-        ------
-        PolicyError
-            If the examples' dimensions are not the policy's.
-        """
-        self._check(examples)
-        return self.reward_model.statistics(examples)
-
-    def fold(self, statistics: Statistics) -> None:
-        """Learn examples that were summed up; parts may come in any order.
-
-        Raises
-        ------
-        PolicyError
-            If the statistics' dimension is not the policy's.
-        """
-        self.reward_model.fold(statistics)
-        self.n_learned += statistics.n

@@ -1,10 +1,11 @@
 """A policy that learns what actions earn, and explores by what it knows."""
 
 import abc
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from schemas.errors import PolicyError
+from streams.core.policies.action_sums import ActionSums
 from streams.core.policies.base import Examples, Policy
 from streams.core.policies.beliefs import BELIEFS, Beliefs
 from streams.core.policies.reward_model import RewardModel
@@ -51,6 +52,14 @@ class ModelPolicy(Policy, abc.ABC):
     def _learn(self, examples: Examples) -> None:
         self.reward_model.learn(examples)
         super()._learn(examples)
+
+    @property
+    def half_lives_ms(self) -> tuple[float, ...]:
+        """Half-lives that :meth:`learn_sums` needs sums of; empty: it learns examples alone."""
+        return self.reward_model.half_lives_ms
+
+    def _learn_sums(self, parts: Sequence[ActionSums]) -> None:
+        self.reward_model.learn_sums(parts)
 
     def _warm_start(self, source: Policy, discount: float) -> None:
         if not isinstance(source, ModelPolicy):

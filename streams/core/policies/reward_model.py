@@ -1,12 +1,13 @@
 """The reward model: what a policy believes that each action earns with each user."""
 
 import abc
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from schemas.errors import PolicyError
+from streams.core.policies.action_sums import ActionSums
 from streams.core.policies.data import ActionSet, BoolArray, Examples, FloatArray
 
 __all__ = ["LARGEST_DIMENSION", "BayesianModel", "RewardModel", "shared_dimension"]
@@ -51,6 +52,23 @@ class RewardModel(abc.ABC):
     @abc.abstractmethod
     def restore(self, learned: Mapping[str, Any]) -> None:
         """Take up what :meth:`learned` gave."""
+
+    @property
+    def half_lives_ms(self) -> tuple[float, ...]:
+        """Half-lives that :meth:`learn_sums` needs sums of; empty: it learns examples alone."""
+        return ()
+
+    def learn_sums(self, parts: Sequence[ActionSums]) -> None:  # noqa: ARG002 not by default
+        """Learn examples that were summed up elsewhere; parts may come in any order.
+
+        Raises
+        ------
+        PolicyError
+            If this kind does not add up.
+        """
+        raise PolicyError(
+            f"a model of kind {type(self).__name__} cannot learn from sums: give it the examples"
+        )
 
     def warm_start(self, source: "RewardModel", discount: float) -> None:
         """Add what another model of the same kind has learned, each example discounted.

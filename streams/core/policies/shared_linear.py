@@ -1,10 +1,11 @@
 """One linear model shared by all users and actions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from streams.core.policies.action_sums import ActionSums, crossed_sums, summed
 from streams.core.policies.beliefs import Beliefs
 from streams.core.policies.best_shares import best_shares
 from streams.core.policies.data import ActionSet, BoolArray, Examples, FloatArray
@@ -50,10 +51,6 @@ class SharedLinear(BayesianModel):
         self.sums = Statistics.empty(self.d)
         self._posterior: Posterior | None = None
 
-    def statistics(self, examples: Examples) -> Statistics:
-        """Sum up examples, for :meth:`fold` here or in another process."""
-        return statistics_of(examples, self._beliefs.half_life_ms)
-
     def fold(self, statistics: Statistics) -> None:
         """Learn examples that were summed up; parts may come in any order."""
         self.sums = self.sums.plus(statistics, self._beliefs.half_life_ms)
@@ -61,7 +58,17 @@ class SharedLinear(BayesianModel):
 
     def learn(self, examples: Examples) -> None:
         """Learn examples, corrections exactly."""
-        self.fold(self.statistics(examples))
+        self.fold(statistics_of(examples, self._beliefs.half_life_ms))
+
+    @property
+    def half_lives_ms(self) -> tuple[float, ...]:
+        """The one half-life that its sums fade with."""
+        return (self._beliefs.half_life_ms,)
+
+    def learn_sums(self, parts: Sequence[ActionSums]) -> None:
+        """Learn examples that were summed up elsewhere; parts may come in any order."""
+        for part in summed(parts):
+            self.fold(crossed_sums(part))
 
     @property
     def posterior(self) -> Posterior:

@@ -25,6 +25,7 @@ from streams.agents.profile import FoldProfiles
 from streams.agents.state import load
 from streams.core.encoding import ContextEncoder, action_set
 from streams.core.policies import create, to_bytes
+from streams.core.snapshots import SnapshotParts
 from streams.kafka.shard import Handler, Step
 from streams.kafka.transaction import Incoming, Output, Transaction
 
@@ -32,6 +33,7 @@ CODEC = Codec()
 DAY_MS = 86_400_000
 NOON = 20_000 * DAY_MS + DAY_MS // 2  # some day's noon, UTC
 SHARDS = 4
+INTERVAL_MS = 60_000  # between snapshots while no wave runs
 
 
 class MemoryStore:
@@ -117,6 +119,7 @@ class FakeKnown:
 
     campaigns: dict[str, Campaign] = field(default_factory=dict)
     snapshots: dict[tuple[str, int | None], PolicySnapshot] = field(default_factory=dict)
+    parts: SnapshotParts = field(default_factory=SnapshotParts)
 
     def campaign(self, campaign_id: str) -> Campaign | None:
         return self.campaigns.get(campaign_id)
@@ -129,12 +132,14 @@ class FakeKnown:
         for output in outputs:
             if output.topic is not POLICY_SNAPSHOTS:
                 continue
-            name, _, wave = (output.key or b"").decode().partition("/")
+            raw_key = (output.key or b"").decode()
+            name, _, wave = raw_key.partition("#")[0].partition("/")
             key = (name, int(wave) if wave else None)
             if output.value is None:
                 self.snapshots.pop(key, None)
-            else:
-                self.snapshots[key] = CODEC.decode(output.value, PolicySnapshot)
+                self.parts.drop(raw_key)
+            elif whole := self.parts.put(raw_key, CODEC.decode(output.value, PolicySnapshot)):
+                self.snapshots[key] = whole
 
 
 def incoming(record: Any, topic: str = "input", offset: int = 0) -> Incoming:

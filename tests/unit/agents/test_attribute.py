@@ -60,7 +60,7 @@ def click(decision=None, after_ms: int = 1000, kind: str = "click", **given) -> 
 
 def close(shard: MemoryShard, now_ms: int = CLOSES):
     shard.now_ms = now_ms
-    return shard.run(CloseDue())
+    return shard.run(CloseDue(clock()))
 
 
 def profile(shard: MemoryShard, user: str = ANN) -> Profile:
@@ -160,7 +160,7 @@ def test_a_flood_is_closed_in_parts_and_no_update_exceeds_its_topic():
     users = users_of(0, 2 * MOST_DUE + 300)
     shard, decisions = wave_of(*users, of=wide)
     shard.now_ms = CLOSES
-    closing, closed = CloseDue(), []
+    closing, closed = CloseDue(clock()), []
     for more in (True, True, False):
         closed.append(len(sent(shard.step(closing), LEARNING_EXAMPLES)))
         assert shard.more is more

@@ -11,6 +11,7 @@ from streams.agents.state import campaign_key
 from streams.core.schedule import CampaignState
 from tests.unit.agents.shard import (
     CODEC,
+    INTERVAL_MS,
     SHARDS,
     FakeKnown,
     MemoryShard,
@@ -25,7 +26,7 @@ def led() -> MemoryShard:
     """A campaign shard whose first wave runs."""
     shard = MemoryShard()
     shard.apply(TakeUpCampaigns(), [campaign()], "campaigns")
-    shard.step(LeadCampaigns(SHARDS, clock(), FakeKnown()))
+    shard.step(LeadCampaigns(SHARDS, clock(), FakeKnown(), INTERVAL_MS))
     return shard
 
 
@@ -109,5 +110,5 @@ def test_a_bad_update_stops_none_beside_it():
 def test_a_campaign_without_a_context_learns():
     shard = MemoryShard()
     shard.apply(TakeUpCampaigns(), [campaign(context=[])], "campaigns")
-    shard.step(LeadCampaigns(SHARDS, clock(), FakeKnown()))
+    shard.step(LeadCampaigns(SHARDS, clock(), FakeKnown(), INTERVAL_MS))
     assert told(shard, update([1.0, 0.0], contexts=b"")) == []

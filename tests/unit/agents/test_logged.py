@@ -18,6 +18,7 @@ from tests.unit.agents.shard import (
     FakeKnown,
     MemoryShard,
     campaign,
+    clock,
     raw,
     refusals,
     sent,
@@ -65,7 +66,7 @@ def test_a_logged_decision_is_opened_as_if_made_here_and_never_sent():
     assert (entry.reason, entry.propensity, entry.propensity_kind) == ("logged", 0.25, "given")
     assert entry.channel == "email"
     shard.now_ms = NOON + 110_000
-    (example,) = sent(shard.run(CloseDue()), LEARNING_EXAMPLES)
+    (example,) = sent(shard.run(CloseDue(clock())), LEARNING_EXAMPLES)
     assert example.decision_id == "row-0"
 
 
@@ -105,8 +106,8 @@ def test_a_log_that_is_replayed_again_behind_its_horizon_is_refused():
     shard = MemoryShard()
     shard.apply(entering(), [logged(), marker()])
     shard.now_ms = NOON + 1_000_000
-    shard.run(CloseDue())
-    shard.run(CloseDue())
+    shard.run(CloseDue(clock()))
+    shard.run(CloseDue(clock()))
     assert running(shard) is None
     assert len(refusals(shard.apply(entering(), [logged()]))) == 1
 
@@ -182,7 +183,7 @@ def test_what_is_not_to_be_learned_is_in_the_log_but_not_in_the_updates():
     shard = MemoryShard()
     shard.apply(entering(), [logged(1, learn=False), logged(2)])
     shard.now_ms = NOON + 10**6
-    outputs = shard.run(CloseDue())
+    outputs = shard.run(CloseDue(clock()))
     assert [e.learn for e in sent(outputs, LEARNING_EXAMPLES)] == [False, True]
     assert sum(len(u.rewards) // 8 for u in sent(outputs, LEARNING_UPDATES)) == 1
 
@@ -200,5 +201,5 @@ def test_splitting_a_batch_anywhere_gives_the_same_state(size):
     for shard in (whole, parts):
         shard.now_ms = NOON + 10**6
         shard.outputs = []
-        shard.run(CloseDue())
+        shard.run(CloseDue(clock()))
     assert raw(parts.outputs) == raw(whole.outputs)

@@ -20,10 +20,12 @@ from streams.agents.state import campaign_key, ended_key
 from streams.core.learning import fold_updates
 from streams.core.ledger import OTHER
 from streams.core.policies import from_bytes, to_bytes
-from streams.core.schedule import LEARN_AGAIN_MS, CampaignState, start_wave
+from streams.core.schedule import CampaignState, start_wave
+from streams.core.snapshots import PART_BYTES
 from streams.core.warm_start import check_warm_start, first_policy
 from streams.kafka.transaction import Incoming
 from tests.unit.agents.shard import (
+    INTERVAL_MS,
     NOON,
     SHARDS,
     FakeKnown,
@@ -56,7 +58,9 @@ class Leader:
 
     def lead(self, now_ms: int | None = None):
         self.shard.now_ms = now_ms or self.shard.now_ms
-        outputs = self.shard.run(LeadCampaigns(SHARDS, clock(self.shard.now_ms), self.known))
+        outputs = self.shard.run(
+            LeadCampaigns(SHARDS, clock(self.shard.now_ms), self.known, INTERVAL_MS)
+        )
         self.known.follow(outputs)
         return outputs
 
@@ -304,7 +308,7 @@ def test_after_the_last_wave_none_starts_and_what_still_comes_in_is_learned():
     assert leader.known.snapshot("spring").examples == 0
     leader.finish(0)
     assert sent(leader.lead(NOON + 3_600_001), POLICY_SNAPSHOTS) == []
-    outputs = leader.lead(NOON + 3_600_000 + LEARN_AGAIN_MS)
+    outputs = leader.lead(NOON + 3_600_000 + INTERVAL_MS)
     assert sent(outputs, WAVE_STARTS) == []
     snapshot = leader.known.snapshot("spring")
     assert (snapshot.version, snapshot.examples) == (2, 4)
@@ -556,3 +560,47 @@ def test_what_a_started_campaign_began_with_stays(change):
     (field,) = change
     assert refusal.startswith("campaign spring has started, and learns from what it began with")
     assert field.split("_")[0] in refusal
+
+
+# ---- snapshots that exceed a message
+
+
+def test_a_policy_that_exceeds_a_message_is_published_in_parts_and_learned_on():
+    many = [Template(id=f"t{rank}", channel="email", features={}) for rank in range(16)]
+    wide = [ContextFeature(attribute="a", buckets=256), ContextFeature(attribute="b", buckets=255)]
+    of = campaign(
+        waves=3,
+        templates=many,
+        context=wide,
+        policy="disjoint-linear-thompson",
+        policy_params={"draws": 16},
+        learning="examples",
+    )
+    leader = Leader(of)
+    leader.lead()
+    whole = update(
+        [1.0] * 16,
+        actions=sorted(template.id for template in many),
+        action_index=np.arange(16, dtype="<i4").tobytes(),
+        contexts=np.full((16, 511), 0.5, dtype="<f4").tobytes(),
+        tallies=[],
+    )
+    for wave in range(2):
+        assert leader.tell(*(replace(whole, shard=n, wave=wave) for n in range(SHARDS))) == []
+        outputs = leader.lead()
+        snapshot, frozen = (
+            leader.known.snapshot("spring"),
+            leader.known.snapshot("spring", wave + 1),
+        )
+        assert len(snapshot.state) > POLICY_SNAPSHOTS.max_bytes
+        assert frozen.state == snapshot.state
+        assert from_bytes(snapshot.state).n_learned == 16 * SHARDS * (wave + 1)
+        keys = [o.key for o in outputs if o.topic is POLICY_SNAPSHOTS and o.value is not None]
+        assert len(keys) == len(set(keys)) == 2 * snapshot_parts(snapshot)
+    gone = [o.key for o in outputs if o.topic is POLICY_SNAPSHOTS and o.value is None]
+    assert len(gone) == snapshot_parts(snapshot)  # those of the wave that ended
+    assert leader.known.snapshot("spring", 1) is None
+
+
+def snapshot_parts(snapshot) -> int:
+    return -(-len(snapshot.state) // PART_BYTES)

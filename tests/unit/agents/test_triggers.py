@@ -8,11 +8,12 @@ from schemas.campaign import Campaign
 from schemas.checks import LAST_TIME_MS
 from schemas.hashing import decision_id
 from schemas.ids import NO_SEND
-from schemas.learning import Tally
+from schemas.learning import LearningUpdate, Tally
 from schemas.records import Decision, UserEvent
 from schemas.topics import LEARNING_UPDATES, SEND_DECISIONS
 from streams.agents.attribute import CloseDue
 from streams.agents.decide import DecideChunk, StartWaves
+from streams.agents.parts import TellGathered
 from streams.agents.profile import FoldProfiles
 from streams.agents.state import RunningWave, ledger_key, rest_key, wave_key
 from streams.agents.triggers import Triggers
@@ -20,6 +21,7 @@ from streams.core.ledger import Ledger
 from streams.core.profiles import event_key
 from tests.unit.agents.shard import (
     DAY_MS,
+    INTERVAL_MS,
     NOON,
     SHARDS,
     FakeKnown,
@@ -166,10 +168,10 @@ def test_a_rest_is_forgotten_when_it_is_over_and_a_later_one_is_not():
     shop.triggers = Triggers(shop.known, 5, clock(NOON + 50_000))
     shop.fold = FoldProfiles(SHARDS, 65_536, clock(NOON + 50_000), shop.triggers)
     shop.events(cart(USERS[0], NOON + 50_000, 1))
-    shop.shard.run(CloseDue())
+    shop.shard.run(CloseDue(clock()))
     assert shop.shard.store.get(rest_key(USERS[0], "spring")) == b"%d" % (NOON + 100_000)
     shop.shard.now_ms = NOON + 100_000
-    shop.shard.run(CloseDue())
+    shop.shard.run(CloseDue(clock()))
     assert shop.shard.store.get(rest_key(USERS[0], "spring")) is None
 
 
@@ -289,3 +291,24 @@ def test_a_schedule_beside_it_goes_on_as_it_did():
     assert {d.campaign_id for d in decisions} == {"letter"}
     assert len(decisions) == len(USERS)
     assert [d.campaign_id for d in shop.events(cart(USERS[0]))] == ["spring"]
+
+
+def test_a_triggered_wave_is_told_in_parts_at_its_pace_and_with_its_end():
+    shop = Shop(half_lives_ms=[0.0])
+    for user in USERS[:3]:
+        shop.events(cart(user))
+
+    def at(now_ms: int) -> list[LearningUpdate]:
+        shop.shard.now_ms = now_ms
+        shop.shard.outputs = []
+        for step in (CloseDue(clock(now_ms)), TellGathered(clock(now_ms), INTERVAL_MS)):
+            shop.shard.run(step)
+        updates = sent(shop.shard.outputs, LEARNING_UPDATES)
+        return [update for update in updates if update.sums or update.rewards]
+
+    closes_ms = NOON + CART.closes_after_ms
+    assert at(closes_ms) == []
+    assert at(closes_ms + INTERVAL_MS - 1) == []
+    (told,) = at(closes_ms + INTERVAL_MS)
+    assert len(told.rewards) == 3 * 8  # so few that they take less room than their sums
+    assert (told.open, told.deciding) == (0, True)

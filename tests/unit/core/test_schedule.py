@@ -5,7 +5,6 @@ import pytest
 
 from schemas.learning import Tally
 from streams.core.schedule import (
-    LEARN_AGAIN_MS,
     CampaignState,
     Due,
     complete,
@@ -14,7 +13,7 @@ from streams.core.schedule import (
     report,
     start_wave,
 )
-from tests.unit.agents.shard import NOON, campaign, update
+from tests.unit.agents.shard import INTERVAL_MS, NOON, campaign, update
 
 SHARDS = 3
 
@@ -46,11 +45,11 @@ def test_a_wave_is_pinned_to_the_newest_policy_and_waits_for_every_shard():
 def test_a_wave_is_complete_when_each_shard_has_decided_and_closed():
     state = begun()
     finish(state, 0, 0, 1)
-    assert due(state, NOON) is Due.NOTHING
+    assert due(state, NOON, INTERVAL_MS) is Due.NOTHING
     finish(state, 0, 2, open=1)
-    assert due(state, NOON) is Due.NOTHING
+    assert due(state, NOON, INTERVAL_MS) is Due.NOTHING
     finish(state, 0, 2)
-    assert due(state, NOON) is Due.END
+    assert due(state, NOON, INTERVAL_MS) is Due.END
 
 
 def test_deciding_is_over_when_no_shard_decides():
@@ -65,56 +64,56 @@ def test_deciding_is_over_when_no_shard_decides():
     ("after_ms", "expected"), [(3_599_999, Due.NOTHING), (3_600_000, Due.OVERDUE)]
 )
 def test_a_wave_is_overdue_at_its_deadline(after_ms, expected):
-    assert due(begun(), NOON + after_ms) is expected
+    assert due(begun(), NOON + after_ms, INTERVAL_MS) is expected
 
 
 def test_a_complete_wave_is_closed_even_at_its_deadline():
     state = begun()
     finish(state)
-    assert due(state, NOON + 3_600_000) is Due.END
+    assert due(state, NOON + 3_600_000, INTERVAL_MS) is Due.END
 
 
 def test_a_stopped_campaign_waits_only_for_shards_that_decide():
     state = begun()
     state.campaign = campaign(status="stopped")
     finish(state, 0, 0, 1, open=5)
-    assert due(state, NOON) is Due.NOTHING
+    assert due(state, NOON, INTERVAL_MS) is Due.NOTHING
     finish(state, 0, 2, open=5)
-    assert due(state, NOON) is Due.STOP
+    assert due(state, NOON, INTERVAL_MS) is Due.STOP
     end(state)
-    assert due(state, NOON) is Due.NOTHING
+    assert due(state, NOON, INTERVAL_MS) is Due.NOTHING
 
 
 @pytest.mark.parametrize("status", ["paused", "stopped", "logged"])
 def test_only_an_active_campaign_starts_waves(status):
-    assert due(CampaignState(campaign()), NOON) is Due.START
-    assert due(CampaignState(campaign(status=status)), NOON) is Due.NOTHING
+    assert due(CampaignState(campaign()), NOON, INTERVAL_MS) is Due.START
+    assert due(CampaignState(campaign(status=status)), NOON, INTERVAL_MS) is Due.NOTHING
 
 
 def test_a_campaign_starts_at_its_time():
     state = CampaignState(campaign(starts_at_ms=NOON))
-    assert due(state, NOON - 1) is Due.NOTHING
-    assert due(state, NOON) is Due.START
+    assert due(state, NOON - 1, INTERVAL_MS) is Due.NOTHING
+    assert due(state, NOON, INTERVAL_MS) is Due.START
 
 
 def test_after_the_last_wave_there_is_nothing_to_do():
     state = begun()
     end(state)
-    assert due(state, NOON) is Due.START
+    assert due(state, NOON, INTERVAL_MS) is Due.START
     start_wave(state, SHARDS, "e", NOON)
     end(state)
-    assert due(state, NOON) is Due.NOTHING
+    assert due(state, NOON, INTERVAL_MS) is Due.NOTHING
 
 
 def test_what_comes_late_is_learned_once_in_a_while_when_no_wave_runs():
     state = begun(waves=1)
     state.kept, state.learned_at_ms = 1, NOON
-    assert due(state, NOON + LEARN_AGAIN_MS) is Due.NOTHING  # the wave's end will do it
+    assert due(state, NOON + INTERVAL_MS, INTERVAL_MS) is Due.NOTHING  # the wave's end will do it
     end(state)
-    assert due(state, NOON + LEARN_AGAIN_MS - 1) is Due.NOTHING
-    assert due(state, NOON + LEARN_AGAIN_MS) is Due.LEARN
+    assert due(state, NOON + INTERVAL_MS - 1, INTERVAL_MS) is Due.NOTHING
+    assert due(state, NOON + INTERVAL_MS, INTERVAL_MS) is Due.LEARN
     state.kept = 0
-    assert due(state, NOON + LEARN_AGAIN_MS) is Due.NOTHING
+    assert due(state, NOON + INTERVAL_MS, INTERVAL_MS) is Due.NOTHING
 
 
 def test_an_update_of_a_wave_that_never_started_is_none_of_ours():
@@ -127,7 +126,7 @@ def test_progress_of_a_shard_that_there_is_not_is_not_waited_for():
     state = begun()
     note_update(state, update([], shard=SHARDS, deciding=True), SHARDS)
     finish(state)
-    assert due(state, NOON) is Due.END
+    assert due(state, NOON, INTERVAL_MS) is Due.END
 
 
 def test_late_progress_and_tallies_reach_the_report_of_an_ended_wave():
@@ -151,9 +150,9 @@ def test_the_waves_of_a_log_start_with_their_updates_and_the_first_runs_first():
     assert note_update(state, update([], shard=1, wave=2), SHARDS)
     assert state.running().wave == 2
     assert list(state.running().shards) == [0, 1, 2]
-    assert due(state, NOON + 10**12) is Due.NOTHING
+    assert due(state, NOON + 10**12, INTERVAL_MS) is Due.NOTHING
     finish(state, 2)
-    assert due(state, NOON) is Due.END
+    assert due(state, NOON, INTERVAL_MS) is Due.END
     end(state)
     assert state.running().wave == 5
 
@@ -169,39 +168,39 @@ def triggered(**given) -> CampaignState:
 def test_a_triggered_wave_lasts_until_there_is_something_to_learn():
     state = triggered()
     finish(state)  # that every shard is done, and nothing is open, ends it not
-    assert due(state, NOON + 5000) is Due.NOTHING
+    assert due(state, NOON + 5000, INTERVAL_MS) is Due.NOTHING
     state.kept = 1
-    assert due(state, NOON + 4999) is Due.NOTHING
-    assert due(state, NOON + 5000) is Due.RENEW
+    assert due(state, NOON + 4999, INTERVAL_MS) is Due.NOTHING
+    assert due(state, NOON + 5000, INTERVAL_MS) is Due.RENEW
 
 
 def test_a_changed_definition_takes_effect_at_once():
     state = triggered()
     state.campaign = replace(state.campaign, version=2)
-    assert due(state, NOON) is Due.RENEW
+    assert due(state, NOON, INTERVAL_MS) is Due.RENEW
     end(state)
     assert start_wave(state, SHARDS, "e", NOON).wave == 1
-    assert due(state, NOON) is Due.NOTHING
+    assert due(state, NOON, INTERVAL_MS) is Due.NOTHING
 
 
 def test_a_paused_triggered_campaign_learns_what_comes_and_starts_nothing():
     state = triggered(status="paused")
     state.kept = 1
     state.learned_at_ms = NOON
-    assert due(state, NOON + 5000) is Due.NOTHING
-    assert due(state, NOON + LEARN_AGAIN_MS) is Due.LEARN
+    assert due(state, NOON + 5000, INTERVAL_MS) is Due.NOTHING
+    assert due(state, NOON + INTERVAL_MS, INTERVAL_MS) is Due.LEARN
 
 
 def test_a_stopped_triggered_campaign_ends_when_no_shard_decides_and_can_go_on():
     state = triggered(status="stopped")
     finish(state, 0, 0, 1, open=5)
-    assert due(state, NOON) is Due.NOTHING
+    assert due(state, NOON, INTERVAL_MS) is Due.NOTHING
     finish(state, 0, 2, open=5)
-    assert due(state, NOON) is Due.STOP
+    assert due(state, NOON, INTERVAL_MS) is Due.STOP
     end(state)
-    assert due(state, NOON) is Due.NOTHING
+    assert due(state, NOON, INTERVAL_MS) is Due.NOTHING
     state.campaign = replace(state.campaign, status="active")
-    assert due(state, NOON) is Due.START
+    assert due(state, NOON, INTERVAL_MS) is Due.START
 
 
 def test_a_wave_that_is_kept_apart_is_closed_with_its_last_outcome():

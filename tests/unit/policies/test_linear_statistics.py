@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from schemas.errors import PolicyError
 from streams.core.policies import Examples, LinearThompson, Statistics
 from streams.core.policies.linear_statistics import crossed, statistics_of
 
@@ -126,22 +125,6 @@ def test_large_chunks_are_summed_in_blocks(examples):
     np.testing.assert_allclose(statistics_of(chunk).gram, phi.T @ phi, rtol=1e-9, atol=1e-8)
 
 
-def test_sums_of_another_model_are_refused():
-    with pytest.raises(PolicyError, match="dimension 12, got 6"):
-        LinearThompson(3, 2).fold(Statistics.empty(6))
-    with pytest.raises(PolicyError, match="3 user and 2 action features, got 1 and 0"):
-        LinearThompson(3, 2).statistics(
-            Examples(
-                contexts=np.zeros((1, 1)),
-                actions=("a",),
-                action_features=np.zeros((1, 0)),
-                rewards=np.zeros(1),
-                previous=np.full(1, np.nan),
-                at_ms=np.zeros(1, dtype=np.int64),
-            )
-        )
-
-
 def test_sums_survive_being_written_by_half(examples):
     sums = statistics_of(examples())
     again = Statistics.from_state(sums.state(), 12)
@@ -153,14 +136,6 @@ def test_what_fades_counts_less_for_the_noise_too(examples):
     policy = LinearThompson(3, 2, half_life_days=2.0)
     chunk = as_new(examples())
     policy.learn_many(chunk)
-    weight = policy.statistics(chunk).weight
+    weight = statistics_of(chunk, 2.0 * DAY_MS).weight
     assert weight < 30.0
     assert policy.posterior.shape == pytest.approx(1.0 + weight / 2.0)
-
-
-def test_learning_is_folding_statistics(examples):
-    at_once, by_parts = LinearThompson(3, 2), LinearThompson(3, 2)
-    at_once.learn_many(examples())
-    by_parts.fold(by_parts.statistics(examples()))
-    assert at_once.n_learned == by_parts.n_learned == 32
-    np.testing.assert_array_equal(at_once.posterior.mean, by_parts.posterior.mean)

@@ -34,10 +34,11 @@ def test_ten_million_updates_leave_the_posterior_definite(half_life_days):
         x[:, 1] = x[:, 0] * 1e3 + 1e-3 * x[:, 1]
         a = rng.normal(size=(CHUNK, 1))
         rewards = 0.05 + 0.02 * x[:, 0] * a[:, 0] + rng.normal(0.0, 0.2, CHUNK)
-        parts.append(policy.statistics(chunk_of(x, a, rewards)))
+        half_life_ms = policy.beliefs.half_life_ms
+        parts.append(statistics_of(chunk_of(x, a, rewards), half_life_ms))
     for step in range(CHUNKS):
-        policy.fold(replace(parts[step % 10], at_ms=step * 60_000))
-    assert policy.n_learned == CHUNK * CHUNKS
+        policy.reward_model.fold(replace(parts[step % 10], at_ms=step * 60_000))
+    assert policy.reward_model.sums.n == CHUNK * CHUNKS
     gram = policy.reward_model.sums.gram
     assert (gram == gram.T).all()
     posterior = policy.posterior

@@ -5,6 +5,7 @@ def test_the_public_names_are_these():
     assert policies.__all__ == [
         "POLICIES",
         "ActionSet",
+        "ActionSums",
         "AdaptiveThompson",
         "DisjointLinearThompson",
         "DisjointLinearUcb",
@@ -29,6 +30,7 @@ def test_the_public_names_are_these():
         "floored",
         "from_bytes",
         "recovering",
+        "sums_by_action",
         "to_bytes",
         "validate",
     ]
