@@ -1,5 +1,6 @@
 """A shard's producer: everything of a transaction, or nothing of it."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 
@@ -14,6 +15,19 @@ __all__ = ["TransactionalProducer"]
 log = structlog.get_logger()
 
 TIMEOUT_S = 30.0
+ABORT_S = 2.0  # for the abort of what is given up: the next owner's fence aborts it as well
+FOR_GOOD = {  # what a broker refuses however often it is asked, and what helps
+    KafkaError.MSG_SIZE_TOO_LARGE: "raise the topic's max.message.bytes: `groundswell topics "
+    "ensure` says to what",
+    KafkaError.RECORD_LIST_TOO_LARGE: "raise the topic's max.message.bytes: `groundswell topics "
+    "ensure` says to what",
+    KafkaError.INVALID_RECORD: "see the broker's log for what it has against the record",
+    KafkaError.POLICY_VIOLATION: "see the broker's policies",
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "grant this user WRITE on the topic",
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "grant this user WRITE on the "
+    "transactional id",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "grant this user IDEMPOTENT_WRITE on the cluster",
+}
 
 
 class TransactionalProducer:
@@ -111,6 +125,14 @@ class TransactionalProducer:
             raise FencedError(f"{where} has another owner now: {error.str()}")
         if error.fatal() or not (error.txn_requires_abort() or error.retriable()):
             raise BusError(f"{where}: the transaction failed, nothing was committed: {error.str()}")
+        cure = FOR_GOOD.get(error.code())
+        if cure is not None:
+            with contextlib.suppress(KafkaException):
+                self._producer.abort_transaction(ABORT_S)  # readers wait for open transactions
+            raise BusError(
+                f"{where}: the broker refuses the transaction, nothing was committed: "
+                f"{error.str()}. To go on, {cure}"
+            )
         if time.monotonic() > deadline:
             raise BusError(f"{where}: no transaction went through in time: {error.str()}")
         log.warning("transaction_retried", shard=where, error=error.str())
