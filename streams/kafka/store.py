@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import structlog
 from rocksdict import (
     AccessType,
     BlockBasedOptions,
@@ -12,18 +13,28 @@ from rocksdict import (
     Rdict,
     ReadOptions,
     WriteBatch,
+    WriteBufferManager,
 )
 
 from schemas.errors import ShardError
 
 __all__ = ["Store", "StoreOptions"]
 
+log = structlog.get_logger()
+
 
 class StoreOptions:
-    """What all stores of a worker share: the block cache bounds their memory together."""
+    """What all stores of a worker share: one cache bounds their memory together.
+
+    What has not been written to files yet is charged to the cache, and has at most half of it: a
+    worker's memory does not grow with the number of its shards.
+    """
 
     def __init__(self, cache_mb: int) -> None:
         self._cache = Cache(cache_mb * 1024 * 1024)
+        self._unwritten = WriteBufferManager.new_write_buffer_manager_with_cache(
+            cache_mb * 1024 * 1024 // 2, False, self._cache
+        )
 
     def make(self) -> Options:
         """Options of one store."""
@@ -32,6 +43,7 @@ class StoreOptions:
         options.set_max_open_files(64)
         options.set_write_buffer_size(8 * 1024 * 1024)
         options.set_max_write_buffer_number(2)
+        options.set_write_buffer_manager(self._unwritten)
         options.set_keep_log_file_num(2)
         options.set_max_background_jobs(2)
         table = BlockBasedOptions()
@@ -57,7 +69,8 @@ class Store:
         except Exception as error:
             raise ShardError(
                 f"the store in {self._path} does not open: {error}. If another process holds it, "
-                "stop that one; if it is damaged, delete it: the changelog restores it"
+                "stop that one; if the disk is full, free some; if it is damaged, delete it: the "
+                "changelog restores it"
             ) from error
 
     def get(self, key: bytes) -> bytes | None:
@@ -101,13 +114,16 @@ class Store:
 
     def wipe(self) -> None:
         """Forget everything."""
-        self._db.close()
+        self.close()
         shutil.rmtree(self._path)
         self._db = self._open()
 
     def close(self) -> None:
-        """Close the files."""
-        self._db.close()
+        """Close the files; what a full disk did not take stands in the changelog."""
+        try:
+            self._db.close()
+        except Exception as error:  # noqa: BLE001 - rocksdict raises nothing more special
+            log.warning("store_not_flushed", path=str(self._path), why=str(error))
 
 
 def _next_prefix(prefix: bytes) -> bytes | None:
