@@ -12,7 +12,6 @@ import faust
 import structlog
 import uvloop
 from confluent_kafka.admin import AdminClient
-from yarl import URL
 
 from schemas.registry import codec_for
 from schemas.topics import (
@@ -44,7 +43,7 @@ from streams.kafka.reach import require_broker
 from streams.kafka.shard import Handler, ShardConfig, ShardKind, Step
 from streams.kafka.shards import EXIT_BUG, Shards
 from streams.kafka.store import StoreOptions
-from streams.kafka.transport import Transport, check_overrides
+from streams.kafka.transport import Transport, broker_urls, check_overrides
 from streams.settings import Settings
 from streams.web.health import HealthServer, Status
 
@@ -129,9 +128,10 @@ class Worker:
         settings = self._settings
         directory = settings.data_dir.expanduser()
         directory.mkdir(parents=True, exist_ok=True)
+        brokers = broker_urls(settings.bootstrap)
         app = faust.App(
             settings.topic_prefix + settings.app,
-            broker=f"groundswell://{settings.bootstrap}",
+            broker=brokers,
             store="memory://",
             datadir=str(directory / "faust"),
             web_enabled=False,
@@ -148,7 +148,7 @@ class Worker:
             consumer_auto_offset_reset="earliest",
             consumer_group_instance_id=settings.instance or None,
         )
-        transport = Transport([URL(f"groundswell://{settings.bootstrap}")], app)
+        transport = Transport(brokers, app)
         group_of = {topic: kind.name for kind in self._kinds for topic in kind.inputs}
         transport.assignor = CoPartitionedAssignor(lambda topic: group_of.get(topic, topic))
         app.transport = transport

@@ -30,13 +30,14 @@ from aiokafka.consumer import fetcher as aiokafka_fetcher
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.services import WaitResults
+from yarl import URL
 
 from schemas.errors import BusError
 from streams.kafka.assignor import CoPartitionedAssignor
 from streams.kafka.conductor import Chunk, Conductor
 from streams.kafka.transaction import Incoming
 
-__all__ = ["Fetched", "Progress", "Transport", "check_overrides"]
+__all__ = ["Fetched", "Progress", "Transport", "broker_urls", "check_overrides"]
 
 NO_ROOM_S = 1.0  # without any partition to fetch from it is looked again after this
 FETCH_WAIT_MS = 100  # one fetch is in flight to a broker: this bounds how long others wait for it
@@ -337,6 +338,11 @@ class Transport(driver.Transport):
     Consumer = Consumer
     Conductor = Conductor
     assignor: CoPartitionedAssignor
+
+
+def broker_urls(bootstrap: str) -> list[URL]:
+    """Kafka's addresses, joined by commas, as Faust wants them: one URL each."""
+    return [URL(f"groundswell://{address.strip()}") for address in bootstrap.split(",")]
 
 
 def check_overrides() -> None:

@@ -12,7 +12,13 @@ from yarl import URL
 from schemas.errors import BusError
 from streams.kafka import transport as module
 from streams.kafka.conductor import Chunk
-from streams.kafka.transport import ConsumerThread, Fetched, Transport, check_overrides
+from streams.kafka.transport import (
+    ConsumerThread,
+    Fetched,
+    Transport,
+    broker_urls,
+    check_overrides,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
@@ -251,3 +257,8 @@ def test_another_faust_is_refused_by_name(monkeypatch):
     monkeypatch.setattr(module.driver, "Consumer", type("Consumer", (), {"wait_first": None}))
     with pytest.raises(BusError, match=r"lacks Consumer\._drain_messages"):
         check_overrides()
+
+
+def test_a_client_is_given_every_address_of_a_cluster():
+    urls = broker_urls("one:9092, two:9093,three")
+    assert module.driver.server_list(urls, 9092) == ["one:9092", "two:9093", "three:9092"]
