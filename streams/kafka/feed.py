@@ -53,6 +53,11 @@ class Feed:
         self._began = -interval_s
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to apply, or something is being applied."""
+        return self._task is not None and not self._task.done()
+
     def put(self, chunk: Chunk) -> None:
         """Add what has come."""
         self._chunks.append(chunk)
@@ -60,7 +65,7 @@ class Feed:
         self._hurry = self._hurry or self._urgent(chunk.records)
         if self._records >= self._most or self._hurry:
             self._enough.set()
-        if self._task is None or self._task.done():
+        if not self.busy:
             self._task = asyncio.create_task(self._work_off())
             self._task.add_done_callback(self._failed)
 

@@ -316,7 +316,9 @@ class Shards:
             progress = self._app.consumer.progress(tp)
             seen = self._seen.get(tp, -1)
             behind, since = self._behind.get(tp, (-2, 0.0))
-            if progress is None or progress.last <= seen or key not in self._held:
+            feed = self._feeds.get(tp)
+            busy = feed is not None and feed.busy  # a slow machine: what comes next is not lost
+            if progress is None or progress.last <= seen or busy or key not in self._held:
                 self._behind.pop(tp, None)
             elif behind != seen:
                 self._behind[tp] = (seen, time.monotonic())

@@ -178,3 +178,18 @@ def test_a_chunk_keeps_its_jumps_when_it_is_split():
     assert [record.offset for record in first.records] == [1, 5]
     assert [record.offset for record in second.records] == [9]
     assert _chained(second, 5) == (1, 9, None)
+
+
+def test_a_feed_is_busy_until_the_last_part_is_applied():
+    async def run() -> None:
+        applied: list[list[int]] = []
+        feed, _ = feeding(applied, 0.0, 4, work_s=0.02)
+        assert not feed.busy
+        feed.put(chunk(0, 1))
+        feed.put(chunk(2, 3, 4, 5))
+        while len(applied) < 2:
+            assert feed.busy
+            await asyncio.sleep(0.005)
+        await until(lambda: not feed.busy)
+
+    asyncio.run(run())
