@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 import structlog
-from confluent_kafka import TopicPartition
+from confluent_kafka import Message, TopicPartition
 
 from schemas.errors import BusError, ShardError
 from schemas.topics import Topic
@@ -32,6 +32,7 @@ log = structlog.get_logger()
 
 META = b"!meta"
 MARKER = b"!marker"
+STANDSTILL_S = 60.0  # a restore that gets nothing for so long fails
 POSITION = b"!position"  # only in RocksDB: how far in the changelog it has come
 
 Handler = Callable[[Transaction, Sequence[Incoming]], None]
@@ -120,24 +121,32 @@ class Shard:
         reader = groupless_reader(self._config.bootstrap, {"fetch.max.bytes": 64 * 1024 * 1024})
         try:
             reader.assign([TopicPartition(self._changelog, self.number, position)])
-            ended, said = False, started
-            while not ended:
-                changes: dict[bytes, bytes | None] = {}
-                for message in reader.consume(5000, 0.05):
-                    if message.error():
-                        raise BusError(f"restore of {self._changelog}: {message.error().str()}")
-                    changes[message.key()] = message.value()
-                    position = message.offset() + 1
-                    restored += 1
-                    ended = ended or message.offset() >= marker
-                if changes:
+            said = moved = started
+            while position <= marker:
+                messages = reader.consume(5000, 0.05)
+                if messages:
+                    self._refuse_errors(messages)
+                    changes = {message.key(): message.value() for message in messages}
+                    position = messages[-1].offset() + 1
+                    restored += len(messages)
                     self._write(changes, position)
+                    moved = time.monotonic()
+                elif time.monotonic() - moved > STANDSTILL_S:
+                    raise BusError(
+                        f"the restore of {self._changelog} stands still at offset {position} of "
+                        f"{marker} for {STANDSTILL_S:g} s: check that its brokers are up"
+                    )
                 if time.monotonic() - said > 2.0:
                     said = time.monotonic()
                     self._say_restore("restoring", restored, started, marker - position + 1)
         finally:
             reader.close()
         self._say_restore("restored", restored, started, 0)
+
+    def _refuse_errors(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            if message.error() is not None:
+                raise BusError(f"restore of {self._changelog}: {message.error().str()}")
 
     def _say_restore(self, state: str, restored: int, started: float, left: int) -> None:
         log.info(

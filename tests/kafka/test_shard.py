@@ -8,57 +8,19 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from confluent_kafka.admin import NewTopic
 
 from schemas.errors import FencedError, ShardError
-from schemas.topics import DEAD_LETTERS, SHARD_CHANGELOG, USER_EVENTS
-from schemas.wire import Codec
+from schemas.topics import SHARD_CHANGELOG, USER_EVENTS
 from streams.kafka.log_ends import check_log
-from streams.kafka.provision import describe_topics
-from streams.kafka.shard import POSITION, Position, Shard, ShardConfig, ShardKind
-from streams.kafka.store import StoreOptions
+from streams.kafka.shard import POSITION, Position, Shard, ShardKind
 from streams.kafka.transaction import Incoming, Transaction
 from tests.kafka.harness import wait_until
+from tests.kafka.shard_bench import Bench
 
 
 @pytest.fixture
 def bench(kafka, namespace, tmp_path: Path):
     return Bench(kafka, namespace, tmp_path)
-
-
-class Bench:
-    """Topics for one shard, and records to apply."""
-
-    def __init__(self, kafka, prefix: str, directory: Path) -> None:
-        self.kafka, self.prefix, self.directory = kafka, prefix, directory
-        self.input = prefix + USER_EVENTS.name
-        self.kind = ShardKind(
-            name="users", inputs=(self.input,), timed=(self.input,), changelog=SHARD_CHANGELOG
-        )
-        self.make(USER_EVENTS.name, {})
-        self.make(SHARD_CHANGELOG.name, {"cleanup.policy": "compact"})
-        self.make(DEAD_LETTERS.name, {})
-
-    def make(self, name: str, config: dict[str, str]) -> None:
-        new = NewTopic(self.prefix + name, 1, 1, config=config)
-        self.kafka.admin.create_topics([new])[self.prefix + name].result()
-        wait_until(lambda: self.ids([self.prefix + name]), 10, "the topic is there")
-
-    def ids(self, names: Sequence[str]) -> dict[str, str]:
-        return {n: s.topic_id for n, s in describe_topics(self.kafka.admin, names).items()}
-
-    def open(self, directory: str = "a") -> Shard:
-        config = ShardConfig(
-            bootstrap=self.kafka.bootstrap,
-            app=self.prefix + "app",
-            prefix=self.prefix,
-            directory=self.directory / directory,
-            transaction_timeout_s=10,
-            codec=Codec(),
-            store_options=StoreOptions(8),
-            topic_ids=self.ids([self.input, self.prefix + SHARD_CHANGELOG.name]),
-        )
-        return Shard(self.kind, 0, config)
 
 
 def records(topic: str, first: int, keys: str) -> list[Incoming]:
