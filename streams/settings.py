@@ -60,7 +60,11 @@ class Settings(BaseSettings):
         60.0, ge=1.0, description="Workers have so long to hand over, restoring included"
     )
     transaction_timeout_s: float = Field(30.0, ge=1.0, description="An open transaction is aborted")
-    store_cache_mb: int = Field(64, ge=1, description="RocksDB's block cache of a worker, in MB")
+    store_cache_mb: int = Field(
+        64,
+        ge=1,
+        description="RocksDB's memory in a worker, in MB: the cache, and what is unwritten",
+    )
     watchdog_s: float = Field(
         60.0, ge=1.0, description="A worker that stands still under lag for so long ends (exit 5)"
     )

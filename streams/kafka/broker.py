@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +54,8 @@ class EmbeddedKafka:
         How many nodes, each broker and controller. Three replicate and survive one.
     heap_mb
         The Java heap of each node, in MB.
+    told_ports
+        The ports that the nodes tell clients, one for each, where a proxy stands between them.
     die_with_parent
         Whether the nodes are killed when this process ends, however it ends (Linux; strictly,
         when the thread ends that called `start`). Without it they go on.
@@ -72,6 +74,7 @@ class EmbeddedKafka:
         port: int | None = None,
         nodes: int = 1,
         heap_mb: int = 384,
+        told_ports: Sequence[int] | None = None,
         die_with_parent: bool = False,
     ) -> None:
         self.data_dir = data_dir.resolve()
@@ -84,6 +87,7 @@ class EmbeddedKafka:
                 node=i + 1,
                 port=port + i if port is not None else free[i],
                 controller_port=free[nodes + i],
+                told_port=told_ports[i] if told_ports else None,
             )
             for i in range(nodes)
         )
@@ -100,6 +104,11 @@ class EmbeddedKafka:
     def bootstrap(self) -> str:
         """The addresses for clients, joined by commas."""
         return ",".join(address.bootstrap for address in self._addresses)
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """Where the nodes listen."""
+        return tuple(address.port for address in self._addresses)
 
     @property
     def pids(self) -> dict[int, int]:

@@ -30,11 +30,12 @@ rootLogger.appenderRef.file.ref=file
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where a node listens, on loopback."""
+    """Where a node listens, on loopback; what it tells clients where something stands between."""
 
     node: int
     port: int
     controller_port: int
+    told_port: int | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -54,7 +55,7 @@ def server_properties(here: Address, peers: tuple[Address, ...], data: Path) -> 
         "controller.quorum.voters": voters,
         "controller.listener.names": "CONTROLLER",
         "listeners": f"PLAINTEXT://{here.bootstrap},CONTROLLER://{HOST}:{here.controller_port}",
-        "advertised.listeners": f"PLAINTEXT://{here.bootstrap}",
+        "advertised.listeners": f"PLAINTEXT://{HOST}:{here.told_port or here.port}",
         "log.dirs": str(data),
         "auto.create.topics.enable": "false",
         "default.replication.factor": replication,

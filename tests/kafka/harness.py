@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import NewTopic
 
 from schemas.campaign import Campaign, ContextFeature, Template
@@ -47,13 +47,16 @@ class Deployment:
     users: int = 4
     campaigns: int = 2
     source_partitions: int = 3
+    replication: int = 1
+    min_insync: int = 1
+    static: bool = False  # workers keep their names in the group
     settings: dict[str, str] = field(default_factory=dict)
     workers: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     codec: Codec = field(default_factory=Codec)
 
     def make_topics(self) -> None:
         sources = [self.prefix + EVENTS, self.prefix + FEEDBACK]
-        new = [NewTopic(name, self.source_partitions, 1) for name in sources]
+        new = [NewTopic(name, self.source_partitions, self.replication) for name in sources]
         for made in self.admin.create_topics(new).values():
             made.result()
         wait_until(lambda: len(describe_topics(self.admin, sources)) == 2, 10, "topics are there")
@@ -64,8 +67,8 @@ class Deployment:
                 users=self.users,
                 campaigns=self.campaigns,
                 sources=sources,
-                replication=1,
-                min_insync=1,
+                replication=self.replication,
+                min_insync=self.min_insync,
             ),
         )
 
@@ -79,6 +82,7 @@ class Deployment:
             "GROUNDSWELL_DATA_DIR": str(self.directory / f"worker-{worker}"),
             "GROUNDSWELL_SESSION_TIMEOUT_S": "6",
             "OPENBLAS_NUM_THREADS": "1",
+            **({"GROUNDSWELL_INSTANCE": f"worker-{worker}"} if self.static else {}),
             **self.settings,
         }
 
@@ -104,7 +108,7 @@ class Deployment:
         """How often a worker has logged an event."""
         return self.log(worker).read_text().count(f'"event": "{event}"')
 
-    def wait_open(self, worker: int, times: int = 1, timeout_s: float = 60) -> None:
+    def wait_open(self, worker: int, times: int = 1, timeout_s: float = 180) -> None:
         """Wait until a worker has opened its shards (so often)."""
         wait_until(
             lambda: (
@@ -170,8 +174,9 @@ class Deployment:
             messages, ended = [], 0
             while ended < len(numbers):
                 for message in reader.consume(10_000, 0.2):
-                    if message.error():
-                        ended += 1
+                    error = message.error()
+                    if error is not None:  # any other than the end mends itself
+                        ended += error.code() == KafkaError._PARTITION_EOF
                     else:
                         messages.append(message)
             return messages
@@ -326,7 +331,7 @@ class Sender:
         reader = deployment._consumer("sender", **{"isolation.level": "read_committed"})
         topic = deployment.prefix + SEND_DECISIONS.name
         reader.assign([TopicPartition(topic, number, 0) for number in range(deployment.users)])
-        producer = deployment.producer()
+        producer = deployment.producer(**{"enable.idempotence": True})
         while not self._stop.is_set():
             batch: list[Reward] = []
             for message in reader.consume(500, 0.1):
