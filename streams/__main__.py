@@ -8,7 +8,17 @@ import typer
 
 from schemas.errors import GroundswellError
 from streams.app import run_worker
-from streams.commands import broker, campaign, events, sender, settings, topics, users
+from streams.commands import (
+    broker,
+    campaign,
+    encoder,
+    events,
+    keys,
+    sender,
+    settings,
+    topics,
+    users,
+)
 from streams.commands.demo import demo
 from streams.commands.replay import replay
 from streams.settings import load_settings
@@ -28,6 +38,8 @@ app.add_typer(topics.app, name="topics")
 app.add_typer(users.app, name="users")
 app.add_typer(events.app, name="events")
 app.add_typer(sender.app, name="sender")
+app.add_typer(encoder.app, name="encoder")
+app.add_typer(keys.app, name="keys")
 app.command(name="settings")(settings.show)
 app.command()(demo)
 app.command()(replay)

@@ -70,6 +70,20 @@ class Settings(BaseSettings):
     )
     health_host: str = Field("127.0.0.1", description="Where /live, /ready and /metrics answer")
     health_port: int = Field(0, ge=0, le=65_535, description="Their port; 0: a free one, logged")
+    encoder_store: str = Field(
+        "~/.local/share/groundswell/encoders",
+        description="Where encoders' releases lie: a folder, or an object store's URL",
+    )
+    trusted_keys: str = Field(
+        "",
+        description="Keys whose releases are loaded, comma-separated: ed25519:... or .pub files",
+    )
+    encoder_mb: int = Field(
+        64, ge=1, le=2048, description="An encoder's model may have so many MiB"
+    )
+    encoder_threads: int = Field(
+        1, ge=1, le=64, description="Threads of onnxruntime in a worker, for one chunk"
+    )
     profile_kb: int = Field(64, ge=1, le=4096, description="A profile may have so many KiB")
     time_ahead_s: float = Field(
         300.0, ge=0.0, description="Times further ahead of the clock do not advance it"

@@ -41,7 +41,7 @@ class TrainingConfig:
     weight_decay: float = 1e-3
     batch: int = 512
     epochs: int = 40
-    patience: int = 5
+    patience: int = 8
     seed: int = 1
     reconstruct: bool = True
     multi_task: bool = True

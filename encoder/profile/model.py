@@ -1,8 +1,12 @@
 """The network: hashed embedding bags and numbers, to z, to what z is to know."""
 
+import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from encoder.profile.config import TrainingConfig
@@ -51,7 +55,7 @@ class ActionHead(nn.Module):
         super().__init__()
         self.shared = nn.Linear(z_size, 1)
         self.own = nn.Linear(z_size, actions)
-        nn.init.zeros_(self.own.weight)
+        nn.init.normal_(self.own.weight, std=0.02)
 
     def forward(self, z: Tensor) -> Tensor:
         shared: Tensor = self.shared(z) + self.own(z)
@@ -72,7 +76,7 @@ class ProfileNet(nn.Module):
         self.bins = config.bins
         d = config.embedding
         self.embedding = nn.Embedding(1 << config.bits, d)
-        nn.init.normal_(self.embedding.weight, std=0.05)
+        nn.init.normal_(self.embedding.weight, std=config.embedding**-0.5)
         width = 2 * d + numbers * (config.bins + 1)
         self.first = nn.Linear(width, config.hidden)
         self.second = nn.Linear(config.hidden, config.hidden)
@@ -88,6 +92,20 @@ class ProfileNet(nn.Module):
         self.to_numbers = nn.Linear(config.hidden, max(numbers, 1))
         self.token_bias = nn.Embedding(1 << config.bits, 1)
         nn.init.zeros_(self.token_bias.weight)
+
+    def start_at(self, labels: Mapping[str, NDArray[np.float32]]) -> None:
+        """Have the heads say the average at first: what is rare is not unlearned for epochs.
+
+        Parameters
+        ----------
+        labels
+            By task: 0, 1 or nan, (n,).
+        """
+        for task, values in labels.items():
+            rate = float(np.nanmean(values))
+            head = getattr(self, task)
+            nn.init.constant_(head.shared.bias, math.log(rate / (1.0 - rate)))
+            nn.init.zeros_(head.own.bias)
 
     def bag(self, index: Tensor, weight: Tensor) -> Tensor:
         """Weighted sum of embeddings, (B, d)."""

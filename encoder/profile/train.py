@@ -86,6 +86,7 @@ def train(
         at
     )
     names = loss_names(labels, rows, config)
+    net.start_at({task: data.labels[task] for task in BINARY_TASKS if task in names})
     weights = Uncertainty(names).to(at)
     both = nn.ModuleDict({"net": net, "weights": weights})
     optimiser = torch.optim.AdamW(

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from typing import Final
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import Message
 
 from schemas.campaign import Campaign
-from schemas.errors import BusError, CampaignError
+from schemas.errors import CampaignError
 from schemas.learning import WaveReport
 from schemas.topics import CAMPAIGNS, WAVE_REPORTS
 from schemas.wire import Codec, Unreadable
 from streams.core.encoding import ContextEncoder, feature_names
 from streams.core.policies.parameters import nearest
 from streams.core.warm_start import check_warm_start
+from streams.kafka.confirmed import write_confirmed
 from streams.kafka.read import read_all
 from streams.kafka.transaction import Incoming
 
@@ -23,7 +24,6 @@ __all__ = ["Applied", "CampaignClient", "check_change", "take_reports"]
 
 log = structlog.get_logger()
 
-DELIVERY_S = 30.0
 # From which statuses a campaign can be set to another.
 BEFORE: Final[Mapping[str, tuple[str, ...]]] = {
     "active": ("paused", "stopped"),
@@ -160,7 +160,13 @@ class CampaignClient:
                 f"campaign {campaign.campaign_id} has {len(value)} bytes, at most "
                 f"{CAMPAIGNS.max_bytes} fit: say whom it is for with a segment, or split its list"
             )
-        mine = self._send(campaign.campaign_id.encode(), value)
+        mine = write_confirmed(
+            self._bootstrap,
+            self._topic,
+            campaign.campaign_id.encode(),
+            value,
+            CAMPAIGNS.max_bytes,
+        )
         if self._is_second(campaign, mine):
             raise CampaignError(
                 f"campaign {campaign.campaign_id} was changed by someone else at the same time: "
@@ -178,33 +184,6 @@ class CampaignClient:
             # A deletion (no value) begins anew.
             second = isinstance(other, Campaign) and other.version == campaign.version
         return second
-
-    def _send(self, key: bytes, value: bytes) -> Message:
-        producer = Producer(
-            {
-                "bootstrap.servers": self._bootstrap,
-                "acks": "all",
-                "enable.idempotence": True,
-                "partitioner": "murmur2_random",
-                "message.max.bytes": CAMPAIGNS.max_bytes + 4096,
-                "delivery.timeout.ms": int(DELIVERY_S * 1000),
-                "log_level": 0,
-            }
-        )
-        delivered: list[tuple[KafkaError | None, Message]] = []
-        try:
-            producer.produce(
-                self._topic, value, key, on_delivery=lambda *answer: delivered.append(answer)
-            )
-        except KafkaException as error:
-            raise _undelivered(self._topic, error.args[0].str()) from error
-        producer.flush(DELIVERY_S + 5)
-        if not delivered:
-            raise _undelivered(self._topic, f"no confirmation in {DELIVERY_S:g} s")
-        failure, message = delivered[0]
-        if failure is not None:
-            raise _undelivered(self._topic, failure.str())
-        return message
 
 
 def check_change(present: Campaign, new: Campaign, *, started: bool) -> None:
@@ -303,9 +282,3 @@ def take_reports(
         report = codec.try_decode(record.value, WaveReport)
         if isinstance(report, WaveReport) and report.campaign_id == name:
             found[report.wave] = report
-
-
-def _undelivered(topic: str, reason: str) -> BusError:
-    return BusError(
-        f"nothing was written to topic {topic} ({reason}): check it with `groundswell topics list`"
-    )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from schemas.encoder_releases import EncoderRelease
 from schemas.errors import EncoderError, ReleaseError, SettingsError
@@ -34,6 +35,22 @@ class Fetcher:
     trusted: Sequence[PublicKey]
     most_bytes: int
     threads: int = 1
+
+    @classmethod
+    def of(cls, *, store: str, trusted: str, most_mb: int, threads: int = 1) -> Self:
+        """From settings, as they are written.
+
+        Raises
+        ------
+        SettingsError
+            If there is no such store, or a key cannot be read.
+        """
+        return cls(
+            store=Store(store),
+            trusted=trusted_keys(trusted),
+            most_bytes=most_mb * 1024 * 1024,
+            threads=threads,
+        )
 
     def fetch(
         self,

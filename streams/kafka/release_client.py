@@ -1,0 +1,90 @@
+"""Releases of encoders from outside the workers: looked at, and moved a step."""
+
+import structlog
+
+from schemas.encoder_releases import EncoderReleases
+from schemas.errors import ReleaseError
+from schemas.topics import ENCODER_RELEASES
+from schemas.wire import Codec, Unreadable
+from streams.kafka.confirmed import write_confirmed
+from streams.kafka.read import read_all
+
+__all__ = ["ReleaseClient"]
+
+log = structlog.get_logger()
+
+
+class ReleaseClient:
+    """Reads and writes the topic of releases.
+
+    Parameters
+    ----------
+    prefix
+        Of the topics' names.
+    """
+
+    def __init__(self, bootstrap: str, prefix: str, codec: Codec) -> None:
+        self._bootstrap = bootstrap
+        self._codec = codec
+        self._topic = prefix + ENCODER_RELEASES.name
+
+    def all(self) -> dict[str, EncoderReleases]:
+        """How the releases of every encoder stand, by name.
+
+        Raises
+        ------
+        BusError
+            If the topic cannot be read.
+        """
+        found: dict[str, EncoderReleases] = {}
+        for record in read_all(self._bootstrap, self._topic):
+            name = (record.key or b"").decode("utf-8", "replace")
+            if record.value is None:
+                found.pop(name, None)
+                continue
+            releases = self._codec.try_decode(record.value, EncoderReleases)
+            if isinstance(releases, Unreadable):
+                log.warning("releases_unreadable", encoder=name, why=releases.reason)
+            else:
+                found[name] = releases
+        return dict(sorted(found.items()))
+
+    def named(self, name: str) -> EncoderReleases:
+        """How the releases of an encoder stand.
+
+        Raises
+        ------
+        ReleaseError
+            If nothing was published under this name.
+        """
+        found = self.all()
+        if name not in found:
+            raise ReleaseError(
+                f"nothing was published as {name!r}, there is {', '.join(found) or 'nothing'}: "
+                "publish it with `groundswell encoder publish`"
+            )
+        return found[name]
+
+    def write(self, releases: EncoderReleases) -> None:
+        """Announce a step.
+
+        Raises
+        ------
+        ReleaseError
+            If someone else took the same step first.
+        BusError
+            If it cannot be written.
+        """
+        value = self._codec.encode(self._topic, releases)
+        mine = write_confirmed(
+            self._bootstrap, self._topic, releases.name.encode(), value, ENCODER_RELEASES.max_bytes
+        )
+        for record in read_all(self._bootstrap, self._topic):
+            if record.key != mine.key() or record.offset >= mine.offset():
+                continue
+            other = self._codec.try_decode(record.value, EncoderReleases)
+            if isinstance(other, EncoderReleases) and other.step == releases.step:
+                raise ReleaseError(
+                    f"the releases of {releases.name} were changed by someone else at the same "
+                    "time: look at them with `groundswell encoder list`, then try again"
+                )
