@@ -14,7 +14,9 @@ import fastavro
 import msgspec
 
 from schemas.avro_schemas import fingerprint, parsed_schema, released_schemas
+from schemas.decision_bytes import DecisionBytes
 from schemas.errors import BadRecordError, ContractError, GroundswellError
+from schemas.records import Decision
 from schemas.topics import TOPICS
 
 __all__ = ["Codec", "PlainIds", "SchemaIds", "Unreadable"]
@@ -75,6 +77,7 @@ class Codec:
 
     def __init__(self, ids: SchemaIds | None = None) -> None:
         self._ids = ids or PlainIds()
+        self._decisions = DecisionBytes()
         self._writers: dict[tuple[bytes, type], dict[str, Any]] = {}  # by prefix, as found before
 
     def encode(self, topic: str, record: object) -> bytes:
@@ -86,8 +89,14 @@ class Codec:
             If the record does not fit its own schema: a bug of the caller.
         """
         name = type(record).__name__
+        prefix = _PREFIX.pack(0, self._ids.id_for(topic, name))
+        if type(record) is Decision:
+            try:
+                return prefix + self._decisions.encode(record)
+            except (AttributeError, OverflowError, TypeError, struct.error):
+                pass  # fastavro says what is wrong
         out = io.BytesIO()
-        out.write(_PREFIX.pack(0, self._ids.id_for(topic, name)))
+        out.write(prefix)
         fields = msgspec.to_builtins(record, builtin_types=(bytes,))
         try:
             fastavro.schemaless_writer(out, parsed_schema(name), fields)

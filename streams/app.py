@@ -1,6 +1,7 @@
 """The composition root: a worker, put together from its parts."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -51,6 +52,7 @@ __all__ = ["run_worker", "shape_of"]
 
 log = structlog.get_logger()
 
+GARBAGE_AFTER = 50_000  # objects: a batch's records and profiles hold no cycles
 DRAIN_S = 20.0  # for the transactions under way
 LEAVE_S = 4.0  # a group that does not answer notices by its session timeout
 
@@ -273,6 +275,9 @@ class Worker:
         """A worker decides nothing until it has read campaigns and policies to their end."""
         while not await asyncio.to_thread(self._follower.wait_ready, 1.0):
             self._end_without_follower()
+        gc.collect()
+        gc.freeze()  # what is there now stays: it need not be looked through again and again
+        gc.set_threshold(GARBAGE_AFTER)
         self._shards.may_work.set()
         log.info("worker_ready", pid=os.getpid())
         while True:  # nor does it go on with what was true when its follower ended

@@ -20,6 +20,7 @@ from streams.agents.state import (
     active_key,
     done_key,
     load,
+    loaded,
     open_triggers,
     profile_key,
     store,
@@ -116,23 +117,27 @@ class DecideChunk:
     ) -> tuple[list[tuple[str, Profile]], bool]:
         """The next users of the instalment, and whether they are the last; moves the cursor."""
         people: list[tuple[str, Profile]] = []
-        for looked, (cursor, user) in enumerate(self._candidates(tx, running), start=1):
+        for looked, (cursor, user, raw) in enumerate(self._candidates(tx, running), start=1):
             running.cursor = cursor
             if wave.audience.in_instalment(user):
-                people.append((user, load(tx, profile_key(user), Profile) or Profile()))
+                state = raw if raw is not None else tx.get(profile_key(user))
+                people.append((user, Profile() if state is None else loaded(state, Profile)))
             if len(people) >= self._chunk_size or looked >= LOOKED_AT * self._chunk_size:
                 return people, False
         return people, True
 
     @staticmethod
-    def _candidates(tx: Transaction, running: RunningWave) -> Iterator[tuple[bytes, str]]:
+    def _candidates(
+        tx: Transaction, running: RunningWave
+    ) -> Iterator[tuple[bytes, str, bytes | None]]:
+        """Cursor, user and, where it was met on the way, the profile's state."""
         if running.start.users is not None:
             first = int(running.cursor or b"0")
             for rank, user in enumerate(islice(running.start.users, first, None), first + 1):
-                yield str(rank).encode(), user
+                yield str(rank).encode(), user, None
         else:
-            for key, _ in tx.scan(b"p", running.cursor or None):
-                yield key, key[1:].decode()
+            for key, raw in tx.scan(b"p", running.cursor or None):
+                yield key, key[1:].decode(), raw
 
     def _finish(self, tx: Transaction, running: RunningWave, tallies: list[Tally]) -> None:
         start = running.start

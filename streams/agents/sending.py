@@ -1,5 +1,6 @@
 """Shared by every way of deciding: pinned policies, decisions sent and kept, the learner told."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -20,7 +21,7 @@ from streams.agents.state import (
 from streams.core.learning import add_tallies, decision_tally
 from streams.core.ledger import Ledger
 from streams.core.policies import from_bytes
-from streams.core.profiles import Profile, note_action, note_send
+from streams.core.profiles import note_action, note_send
 from streams.core.waves import Choice, Wave
 from streams.kafka.transaction import Transaction
 
@@ -73,9 +74,8 @@ def send(tx: Transaction, running: RunningWave, choices: Sequence[Choice]) -> li
     opened = sum(choice.entry is not None for choice in choices)
     running.open += opened
     running.held += opened
-    return add_tallies(
-        decision_tally(choice.decision.reason, choice.decision.action) for choice in choices
-    )
+    made = Counter((choice.decision.reason, choice.decision.action) for choice in choices)
+    return add_tallies(decision_tally(*what, count) for what, count in made.items())
 
 
 def _emit(tx: Transaction, choice: Choice, campaign: Campaign) -> None:
@@ -95,7 +95,7 @@ def _emit(tx: Transaction, choice: Choice, campaign: Campaign) -> None:
     ledger.entries.append(entry)
     store(tx, ledger_key(user), ledger)
     if decision.action != NO_SEND:
-        profile = load(tx, profile_key(user), Profile) or Profile()
+        profile = choice.profile
         note_send(profile, decision.decided_at_ms)
         if campaign.fatigue_size:
             note_action(profile, campaign.campaign_id, decision.action, decision.decided_at_ms)

@@ -33,7 +33,7 @@ class Membership:
     """Why a user of the audience gets what: the reason, and which templates are eligible."""
 
     reason: str
-    eligible: list[bool]
+    eligible: tuple[bool, ...]
 
 
 class Audience:
@@ -48,7 +48,12 @@ class Audience:
             if segment is None
             else compile_segment(segment).matches
         )
-
+        templates = start.campaign.templates
+        self._channels = tuple(dict.fromkeys(template.channel for template in templates))
+        ids = [template.id for template in templates]
+        baseline = start.campaign.baseline_action
+        self._baseline = ids.index(baseline) if baseline is not None else -1
+        self._members: dict[tuple[str, tuple[bool, ...], frozenset[str]], Membership] = {}
         self._listed = (
             frozenset(start.users) if start.campaign.triggered and start.users is not None else None
         )
@@ -74,30 +79,41 @@ class Audience:
         Templates in `shut` were paused since the wave began.
         """
         campaign = self._campaign
-        group = share_of(f"{campaign.campaign_id}/group", user_id)
-        active = [t.status == "active" and t.id not in shut for t in campaign.templates]
-        eligible = [
-            can and profile.reachable(template.channel)
-            for can, template in zip(active, campaign.templates, strict=True)
-        ]
+        kept_out = campaign.holdout + campaign.baseline_share
+        group = share_of(f"{campaign.campaign_id}/group", user_id) if kept_out else 1.0
+        reached = tuple([profile.reachable(channel) for channel in self._channels])
         if group < campaign.holdout:
-            return Membership(reason=HOLDOUT, eligible=eligible)
-        if not any(eligible):
-            reason = UNREACHABLE if any(active) else INELIGIBLE
-            return Membership(reason=reason, eligible=eligible)
+            return self._member(HOLDOUT, reached, shut)
+        if not any(self._member(POLICY, reached, shut).eligible):
+            everywhere = self._member(POLICY, (True,) * len(reached), shut)
+            return self._member(
+                UNREACHABLE if any(everywhere.eligible) else INELIGIBLE, reached, shut
+            )
         if self._capped(profile, now_ms):
-            return Membership(reason=CAPPED, eligible=eligible)
+            return self._member(CAPPED, reached, shut)
         if self._quiet(now_ms):
-            return Membership(reason=QUIET_HOURS, eligible=eligible)
-        if group < campaign.holdout + campaign.baseline_share:
-            return self._baseline(eligible)
-        return Membership(reason=POLICY, eligible=eligible)
+            return self._member(QUIET_HOURS, reached, shut)
+        if group < kept_out:
+            can = self._member(POLICY, reached, shut).eligible[self._baseline]
+            return self._member(BASELINE if can else UNREACHABLE, reached, shut)
+        return self._member(POLICY, reached, shut)
 
-    def _baseline(self, eligible: list[bool]) -> Membership:
-        ids = [template.id for template in self._campaign.templates]
-        assert self._campaign.baseline_action is not None
-        can = eligible[ids.index(self._campaign.baseline_action)]
-        return Membership(reason=BASELINE if can else UNREACHABLE, eligible=eligible)
+    def _member(self, reason: str, reached: tuple[bool, ...], shut: AbstractSet[str]) -> Membership:
+        """One membership of its kind: few are told apart, and many users have each."""
+        key = (reason, reached, frozenset(shut))
+        found = self._members.get(key)
+        if found is None:
+            can_reach = dict(zip(self._channels, reached, strict=True))
+            found = self._members[key] = Membership(
+                reason=reason,
+                eligible=tuple(
+                    template.status == "active"
+                    and template.id not in shut
+                    and can_reach[template.channel]
+                    for template in self._campaign.templates
+                ),
+            )
+        return found
 
     def _capped(self, profile: Profile, now_ms: int) -> bool:
         most = self._campaign.cap_sends

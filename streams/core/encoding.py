@@ -16,6 +16,7 @@ from streams.core.segments import AttributeValue
 
 __all__ = ["ContextEncoder", "action_set", "feature_names"]
 
+NUMBERS = frozenset({int, float})  # a yes/no is none
 WIDEST = 3.0  # numbers are held within this many scales of their centre
 
 
@@ -50,29 +51,43 @@ class ContextEncoder:
         counts: Mapping[str, tuple[int, int]],
     ) -> list[float]:
         """One context, (d_user,)."""
-        row: list[float] = []
-        for feature in self._features:
-            if feature.event is not None:
-                row.append(math.log1p(counts.get(feature.event, (0, 0))[0]))
-                continue
-            assert feature.attribute is not None
-            value = attributes.get(feature.attribute)
-            if feature.one_of:
-                row += [1.0 if _same(value, wanted) else 0.0 for wanted in feature.one_of]
-            elif feature.buckets:
-                row += _hashed(feature.attribute, value, feature.buckets)
-            else:
-                row.append(_number(value, feature))
+        row: list[float] = self._encoded([attributes], [counts])[0].tolist()
         return row
 
     def encode_many(self, profiles: Sequence[Profile]) -> NDArray[np.float64]:
         """Contexts, (n_users, d_user), rounded to float32 as the log keeps them."""
-        rows = [self.encode(profile.attributes, profile.counts) for profile in profiles]
-        return _rounded(rows, self.d_user)
+        return (
+            self._encoded([p.attributes for p in profiles], [p.counts for p in profiles])
+            .astype(np.float32)
+            .astype(np.float64)
+        )
 
-
-def _rounded(rows: Sequence[Sequence[float]], width: int) -> NDArray[np.float64]:
-    return np.array(rows, dtype=np.float32).astype(np.float64).reshape(len(rows), width)
+    def _encoded(
+        self,
+        attributes: Sequence[Mapping[str, AttributeValue | list[str]]],
+        counts: Sequence[Mapping[str, tuple[int, int]]],
+    ) -> NDArray[np.float64]:
+        """Contexts, (n_users, d_user), feature by feature: a chunk's users at once."""
+        contexts = np.empty((len(attributes), self.d_user))
+        at = 0
+        for feature in self._features:
+            width = len(_names(feature))
+            if feature.event is not None:
+                kind = feature.event
+                column: object = [math.log1p(counted.get(kind, (0, 0))[0]) for counted in counts]
+            else:
+                name = feature.attribute
+                assert name is not None
+                values = [given.get(name) for given in attributes]
+                if feature.one_of:
+                    column = [[_same(value, one) for one in feature.one_of] for value in values]
+                elif feature.buckets:
+                    column = [_hashed(name, value, feature.buckets) for value in values]
+                else:
+                    column = _numbers(values, feature)
+            contexts[:, at : at + width] = np.reshape(np.asarray(column, np.float64), (-1, width))
+            at += width
+        return contexts
 
 
 def _names(feature: ContextFeature) -> list[str]:
@@ -102,13 +117,22 @@ def _hashed(name: str, value: AttributeValue | list[str], buckets: int) -> list[
     return row
 
 
-def _number(value: AttributeValue | list[str], feature: ContextFeature) -> float:
-    if isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, int | float):
-        return 0.0
-    scaled = (float(value) - feature.center) / feature.scale
-    return min(max(scaled, -WIDEST), WIDEST)
+def _numbers(
+    values: Sequence[AttributeValue | list[str]], feature: ContextFeature
+) -> NDArray[np.float64]:
+    if NUMBERS.issuperset(map(type, values)):
+        return _scaled(np.array(values, np.float64), feature)
+    plain = [type(value) in NUMBERS for value in values]
+    usable = [value if is_plain else 0.0 for value, is_plain in zip(values, plain, strict=True)]
+    scaled = _scaled(np.array(usable, np.float64), feature)
+    others = [float(value) if isinstance(value, bool) else 0.0 for value in values]
+    return np.where(plain, scaled, others)
+
+
+def _scaled(numbers: NDArray[np.float64], feature: ContextFeature) -> NDArray[np.float64]:
+    with np.errstate(over="ignore"):  # what overflows is held within the bounds too
+        scaled: NDArray[np.float64] = (numbers - feature.center) / feature.scale
+    return np.clip(scaled, -WIDEST, WIDEST)
 
 
 def feature_names(templates: Sequence[Template]) -> tuple[str, ...]:

@@ -83,9 +83,9 @@ def example_of(outcome: Outcome, campaign_version: int) -> LearningExample:
     )
 
 
-def decision_tally(reason: str, action: str) -> Tally:
-    """What a decision adds to its wave's report."""
-    return Tally(reason=reason, action=action, decisions=1)
+def decision_tally(reason: str, action: str, decisions: int = 1) -> Tally:
+    """What decisions for the same reason and action add to their wave's report."""
+    return Tally(reason=reason, action=action, decisions=decisions)
 
 
 def outcome_tally(outcome: Outcome) -> Tally:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ class Choice:
 
     decision: Decision
     entry: Entry | None  # None: a rule sends nothing, and nothing is learned of it
+    profile: Profile  # the user's, as it was when the decision was made
 
 
 class Wave:
@@ -50,6 +52,7 @@ class Wave:
         self._encoder = ContextEncoder(start.campaign.context)
         self._actions = action_set(start.campaign)
         self.audience = Audience(start)
+        self._choices: dict[tuple[bool, ...], tuple[list[int], list[str]]] = {}
         self._rows = {name: row for row, name in enumerate(self._actions.ids)}
 
     def decide(
@@ -104,19 +107,21 @@ class Wave:
             rng,
             handicap=None if handicap is None else handicap[asked],
         )
-        drawn = draw(dist, rng)  # (n_users,), -1 where nobody asked the policy
+        drawn = draw(dist, rng).tolist()  # (n_users,), -1 where nobody asked the policy
+        rows: Any = dist.tolist()
+        logged, width = contexts.astype("<f4").tobytes(), 4 * contexts.shape[1]
         return [
             self._choice(
                 decision_id(start.campaign.campaign_id, start.wave, user, triggers.get(user)),
                 user,
                 profile,
                 rule,
-                dist[row],
-                int(drawn[row]),
-                contexts[row],
+                odds,
+                drawn[row],
+                logged[row * width : (row + 1) * width],
                 now_ms,
             )
-            for row, ((user, profile), rule) in enumerate(zip(mine, rules, strict=True))
+            for row, ((user, profile), rule, odds) in enumerate(zip(mine, rules, rows, strict=True))
         ]
 
     def _handicap(self, profiles: Sequence[Profile], now_ms: int) -> NDArray[np.float64] | None:
@@ -138,13 +143,13 @@ class Wave:
         user: str,
         profile: Profile,
         rule: Membership,
-        dist: np.ndarray,
+        odds: list[float],
         drawn: int,
-        context: np.ndarray,
+        context: bytes,
         now_ms: int,
     ) -> Choice:
         start, campaign = self.start, self.start.campaign
-        row, propensity = self._action(rule, dist, drawn)
+        row, propensity = self._action(rule, odds, drawn)
         sends = row is not None and row < len(campaign.templates)
         template = campaign.templates[row] if row is not None and sends else None
         channel = None if template is None else template.channel
@@ -166,10 +171,8 @@ class Wave:
             variables={} if template is None else template.variables,
         )
         if row is None:
-            return Choice(decision=decision, entry=None)
-        may = [rank for rank, can in enumerate(rule.eligible) if can]
-        if campaign.no_send:
-            may.append(len(campaign.templates))
+            return Choice(decision=decision, entry=None, profile=profile)
+        ranks, actions = self._open_to(rule.eligible)
         entry = Entry(
             decision_id=decision.decision_id,
             campaign_id=campaign.campaign_id,
@@ -178,18 +181,28 @@ class Wave:
             reason=rule.reason,
             propensity=propensity,
             propensity_kind="drawn" if propensity is not None else "unknown",
-            actions=[self._actions.ids[rank] for rank in may],
-            probabilities=[float(dist[rank]) for rank in may] if propensity is not None else [],
-            context=context.astype("<f4").tobytes(),
+            actions=actions,
+            probabilities=[odds[rank] for rank in ranks] if propensity is not None else [],
+            context=context,
             decided_at_ms=now_ms,
             policy_version=start.policy_version,
             encoder_version=start.encoder_version,
             channel=channel,
         )
-        return Choice(decision=decision, entry=entry)
+        return Choice(decision=decision, entry=entry, profile=profile)
+
+    def _open_to(self, eligible: tuple[bool, ...]) -> tuple[list[int], list[str]]:
+        """Rows and names of the actions that the policy chose from."""
+        found = self._choices.get(eligible)
+        if found is None:
+            ranks = [rank for rank, can in enumerate(eligible) if can]
+            if self.start.campaign.no_send:
+                ranks.append(len(eligible))
+            found = self._choices[eligible] = ranks, [self._actions.ids[rank] for rank in ranks]
+        return found
 
     def _action(
-        self, rule: Membership, dist: np.ndarray, drawn: int
+        self, rule: Membership, odds: list[float], drawn: int
     ) -> tuple[int | None, float | None]:
         """The action's row, and the probability that it was drawn with."""
         if rule.reason == BASELINE:
@@ -202,4 +215,4 @@ class Wave:
                 f"the policy {self._policy.name} gave no probability to any eligible template of "
                 f"campaign {self.start.campaign.campaign_id}: its rows must sum to 1"
             )
-        return drawn, float(dist[drawn])
+        return drawn, odds[drawn]

@@ -104,10 +104,7 @@ class TransactionalProducer:
                 for out in outputs:
                     name = self._prefix + out.topic.name
                     self._produce(name, out.key, out.value, out.partition, out.headers)
-                last = len(changes) - 1
-                for rank, (key, value) in enumerate(changes.items()):
-                    callback = self._note_offset if rank == last else None
-                    self._produce(self._changelog, key, value, self._number, None, callback)
+                self._produce_changes(changes)
                 self._end()
             except KafkaException as error:
                 self._recover(error.args[0], deadline)
@@ -161,6 +158,16 @@ class TransactionalProducer:
                 raise (cause if isinstance(cause, KafkaException) else error) from None
             else:
                 return
+
+    def _produce_changes(self, changes: Mapping[bytes, bytes | None]) -> None:
+        produce, topic, number = self._producer.produce, self._changelog, self._number
+        *before, last = changes
+        for key in before:
+            try:
+                produce(topic, changes[key], key, number)
+            except BufferError:
+                self._produce(topic, key, changes[key], number, None)
+        self._produce(topic, last, changes[last], number, None, self._note_offset)
 
     def _produce(
         self,

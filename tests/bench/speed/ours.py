@@ -5,12 +5,15 @@ from typing import Any
 
 import msgspec
 
-from schemas.topics import SHARD_CHANGELOG, USER_EVENTS
+from schemas.campaign import Campaign
+from schemas.topics import SEND_DECISIONS, SHARD_CHANGELOG, USER_EVENTS
 from streams.kafka.shard import META, Meta
 from tests.bench.speed.stage import Course, Stage
 from tests.kafka.harness import wait_until
 
-__all__ = ["applied", "fold_events", "ready"]
+CHUNK = 500  # the setting's default
+
+__all__ = ["applied", "decide_wave", "fold_events", "processes", "ready"]
 
 
 def ready(stage: Stage, workers: int) -> None:
@@ -55,3 +58,20 @@ def fold_events(stage: Stage, records: Sequence[tuple[str, bytes]], workers: int
 def processes(stage: Stage) -> Mapping[str, int]:
     """The workers' processes by name."""
     return {f"worker {number}": p.pid for number, p in stage.at.workers.items()}
+
+
+def decide_wave(stage: Stage, campaign: Campaign, count: int) -> tuple[float, Course]:
+    """Decide a wave for everybody; gives decisions a second, once the first chunk was there."""
+    at = stage.at
+    name = at.prefix + SEND_DECISIONS.name
+    course = stage.run(
+        lambda: at.apply(campaign),
+        name,
+        lambda _: stage.count(name) >= count,
+        processes(stage),
+    )
+    at.assert_alive()
+    times_ms = sorted(message.timestamp()[1] for message in at.read(SEND_DECISIONS))
+    assert len(times_ms) == count
+    first = CHUNK  # of the first transaction, of which it is not known when it was begun
+    return (count - first) / (times_ms[-1] - times_ms[first - 1]) * 1000, course

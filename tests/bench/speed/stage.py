@@ -140,6 +140,15 @@ class Stage:
         finally:
             reader.close()
 
+    def count(self, topic: str) -> int:
+        """Offsets that a topic's partitions hold up to their ends: records and markers."""
+        reader = groupless_reader(self.at.bootstrap)
+        try:
+            numbers = reader.list_topics(topic).topics[topic].partitions
+            return sum(bounds(reader, TopicPartition(topic, number))[1] for number in numbers)
+        finally:
+            reader.close()
+
     @staticmethod
     def _last(reader: Any, tp: TopicPartition, most: int = 300) -> list[Any]:
         low, high = bounds(reader, tp)

@@ -55,14 +55,14 @@ def test_templates_are_eligible_where_their_channel_reaches_the_user(contacts, l
     for channel in left:
         leave(profile, channel, 1)
     membership = audience().membership("ann", profile, NOON)
-    assert membership.eligible == eligible
+    assert list(membership.eligible) == eligible
     assert membership.reason == ("policy" if any(eligible) else "unreachable")
 
 
 def test_a_template_paused_since_the_wave_began_is_not_eligible():
     profile = Profile(contacts=REACHED)
     membership = audience().membership("ann", profile, NOON, {"hello", "ping"})
-    assert (membership.reason, membership.eligible) == ("policy", [False, True, False])
+    assert (membership.reason, membership.eligible) == ("policy", (False, True, False))
     assert reason(audience(), profile, shut={"hello", "offer", "ping"}) == "ineligible"
 
 
