@@ -105,6 +105,7 @@ class Campaign:
     warm_start_campaign: str | None = None
     warm_start_discount: float = 0.5
     learning: str = "auto"
+    encoder: str | None = None
 
     def __post_init__(self) -> None:
         check_name("campaign", self.campaign_id)
@@ -119,6 +120,10 @@ class Campaign:
         self._check_times()
         self._check_trigger()
         self._check_choice()
+        if self.encoder is not None:
+            check_name("encoder", self.encoder)
+            if self.status == "logged":
+                raise CampaignError("encoder: a replayed log has no profiles to encode, remove it")
         for table in ("reward_weights", "value_weights"):
             for kind, weight in getattr(self, table).items():
                 check_finite(f"{table}.{kind}", weight, CampaignError)

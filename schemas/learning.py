@@ -29,6 +29,7 @@ class LearningExample:
     previous_reward: float | None = None
     feedback: dict[str, int] = field(default_factory=dict)
     learn: bool = True
+    features: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +76,7 @@ class LearningUpdate:
     actions: list[str] = field(default_factory=list)
     action_index: bytes = b""
     contexts: bytes = b""
+    features: list[bytes] = field(default_factory=list)
     rewards: bytes = b""
     previous: bytes = b""
     decided_at_ms: bytes = b""

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Coroutine
+from functools import partial
 from typing import NoReturn
 
 import faust
@@ -29,9 +30,11 @@ from schemas.topics import (
 from streams.agents.attribute import Attribute, CloseDue
 from streams.agents.clock import Clock
 from streams.agents.decide import DecideChunk, StartWaves
+from streams.agents.followed import Followed, read_log
 from streams.agents.ingest import Ingest
 from streams.agents.learn import KeepUpdates
 from streams.agents.logged import EnterLogged
+from streams.agents.pairs import Pairs
 from streams.agents.parts import TellGathered
 from streams.agents.profile import FoldProfiles
 from streams.agents.schedule import LeadCampaigns, TakeUpCampaigns
@@ -45,6 +48,9 @@ from streams.kafka.shard import Handler, ShardConfig, ShardKind, Step
 from streams.kafka.shards import EXIT_BUG, Shards
 from streams.kafka.store import StoreOptions
 from streams.kafka.transport import Transport, broker_urls, check_overrides
+from streams.releases.fetch import Fetcher, trusted_keys
+from streams.releases.offered import Offered
+from streams.releases.store import Store
 from streams.settings import Settings
 from streams.web.health import HealthServer, Status
 
@@ -53,6 +59,7 @@ __all__ = ["run_worker", "shape_of"]
 log = structlog.get_logger()
 
 GARBAGE_AFTER = 50_000  # objects: a batch's records and profiles hold no cycles
+MIB = 1024 * 1024
 DRAIN_S = 20.0  # for the transactions under way
 LEAVE_S = 4.0  # a group that does not answer notices by its session timeout
 
@@ -95,6 +102,16 @@ def _kinds(settings: Settings) -> tuple[ShardKind, ShardKind, ShardKind]:
     )
 
 
+def _offered(settings: Settings) -> Offered:
+    fetcher = Fetcher(
+        store=Store(settings.encoder_store),
+        trusted=trusted_keys(settings.trusted_keys),
+        most_bytes=settings.encoder_mb * MIB,
+        threads=settings.encoder_threads,
+    )
+    return Offered(fetcher.fetch)
+
+
 class Worker:
     """One worker process of the consumer group."""
 
@@ -106,8 +123,12 @@ class Worker:
             ahead_ms=int(settings.time_ahead_s * 1000),
             impossible_ms=int(settings.time_impossible_s * 1000),
         )
-        self._follower = Follower(settings.bootstrap, settings.topic_prefix, self._codec)
-        self._triggers = Triggers(self._follower, settings.chunk_size, self._clock)
+        self._offered = _offered(settings)
+        self._follower = Follower(
+            settings.bootstrap, settings.topic_prefix, self._codec, self._offered.take
+        )
+        self._known = Followed(self._follower, self._offered)
+        self._triggers = Triggers(self._known, settings.chunk_size, self._clock)
         self._kinds = _kinds(settings)
         self._app = self._faust_app()
         self._shards = self._make_shards()
@@ -173,10 +194,12 @@ class Worker:
             CloseDue(self._clock),
             self._triggers,
             TellGathered(self._clock, interval_ms),
-            DecideChunk(self._follower, settings.chunk_size, self._clock),
+            DecideChunk(self._known, settings.chunk_size, self._clock),
         ]
         campaigns: list[Step] = [
-            LeadCampaigns(settings.user_partitions, self._clock, self._follower, interval_ms)
+            LeadCampaigns(
+                settings.user_partitions, self._clock, self._known, self._pairs(), interval_ms
+            )
         ]
         return Shards(
             self._app,
@@ -188,6 +211,12 @@ class Worker:
             commit_interval_s=settings.commit_interval_s,
             batch_size=settings.batch_size,
             urgent=self._follower.urgent,
+        )
+
+    def _pairs(self) -> Pairs:
+        settings = self._settings
+        return Pairs(
+            self._offered, partial(read_log, settings.bootstrap, settings.topic_prefix, self._codec)
         )
 
     def _topic_ids(self) -> dict[str, str]:
@@ -202,7 +231,7 @@ class Worker:
         handlers: dict[str, tuple[str, Handler]] = {
             USER_EVENTS.name: ("profile", fold),
             REWARDS.name: ("attribute", Attribute(users, self._clock)),
-            LOGGED_DECISIONS.name: ("logged", EnterLogged(self._follower, users)),
+            LOGGED_DECISIONS.name: ("logged", EnterLogged(self._known, users)),
             WAVE_STARTS.name: ("decide", StartWaves()),
             CAMPAIGNS.name: ("schedule", TakeUpCampaigns()),
             LEARNING_UPDATES.name: ("learn", KeepUpdates(users, self._clock)),
@@ -241,6 +270,7 @@ class Worker:
             loop.add_signal_handler(number, asked.set)
         self._app.on_partitions_assigned.connect(self._assigned)
         self._app.on_partitions_revoked.connect(self._revoked)
+        self._offered.start()
         self._follower.start()
         self._health.start()
         log.info("health_answers", host=self._settings.health_host, port=self._health.port)

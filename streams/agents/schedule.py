@@ -16,6 +16,7 @@ from schemas.topics import LEARNING_UPDATES, WAVE_REPORTS, WAVE_STARTS
 from schemas.wire import Unreadable
 from streams.agents.clock import Clock
 from streams.agents.definition import check_bounds, check_size, check_taken
+from streams.agents.pairs import Pairs
 from streams.agents.sending import Known
 from streams.agents.snapshots import drop_frozen, newest_snapshot, publish
 from streams.agents.state import (
@@ -118,14 +119,19 @@ class LeadCampaigns:
         Number of user shards.
     known
         Other campaigns and their policies: one may begin with what another has learned.
+    pairs
+        The policies of campaigns with a profile encoder.
     interval_ms
         Between two snapshots of a campaign while none of its waves runs.
     """
 
-    def __init__(self, user_shards: int, clock: Clock, known: Known, interval_ms: int) -> None:
+    def __init__(
+        self, user_shards: int, clock: Clock, known: Known, pairs: Pairs, interval_ms: int
+    ) -> None:
         self._user_shards = user_shards
         self._clock = clock
         self._known = known
+        self._pairs = pairs
         self._interval_ms = interval_ms
         self._held_up: dict[str, str] = {}
         self._resting: dict[tuple[int, bytes], tuple[bytes, CampaignState]] = {}
@@ -136,8 +142,9 @@ class LeadCampaigns:
         for key, raw in list(tx.scan(b"c")):
             state = self._state(tx, key, raw)
             now_ms = self._clock.now_ms(tx.now_ms)
-            need = due(state, now_ms, self._interval_ms)
-            if need is Due.START and not self._may_start(tx, state.campaign):
+            ready = self._pairs.ready(tx, state)
+            need = due(state, now_ms, self._interval_ms) if ready else Due.NOTHING
+            if need is Due.START and not self._may_start(tx, state):
                 need = Due.NOTHING
             match need:
                 case Due.START:
@@ -148,7 +155,9 @@ class LeadCampaigns:
                     self._renew(tx, state, now_ms)
                 case Due.LEARN:
                     self._learn(tx, state, now_ms, until=LAST_WAVE)
-            if need is Due.NOTHING and not state.changed:
+            if ready:
+                self._pairs.tend(tx, state)
+            if need is Due.NOTHING and not state.changed and tx.get(key) == raw:
                 self._resting[tx.number, key] = (raw, state)
             self._report(tx, state, now_ms)
             more |= need is not Due.NOTHING
@@ -170,7 +179,7 @@ class LeadCampaigns:
         campaign = state.campaign
         if campaign.triggered:
             self._put_aside(tx, state, now_ms)
-        snapshot = self._newest(tx, state, now_ms)
+        snapshot = self._led(tx, state, self._newest(tx, state, now_ms), now_ms)
         policy = from_bytes(snapshot.state)
         half_lives_ms = half_lives_of(campaign, policy)
         state.half_lives_ms = list(policy.half_lives_ms)
@@ -207,8 +216,7 @@ class LeadCampaigns:
         self._end(tx, state, Due.RENEW, now_ms)
         self._start(tx, state, now_ms)
 
-    @staticmethod
-    def _put_aside(tx: Transaction, state: CampaignState, now_ms: int) -> None:
+    def _put_aside(self, tx: Transaction, state: CampaignState, now_ms: int) -> None:
         """Keep waves that ended under keys of their own; the oldest, beyond correction, no more."""
         campaign = state.campaign
         for wave in [wave for wave in state.waves if wave.ended_at_ms is not None]:
@@ -220,6 +228,7 @@ class LeadCampaigns:
             if (ended.ended_at_ms or 0) + kept_ms >= now_ms:
                 break
             tx.delete(key)
+            self._pairs.forget(tx, campaign, ended.wave)
 
     def _end(self, tx: Transaction, state: CampaignState, need: Due, now_ms: int) -> None:
         """Learn, and end the wave."""
@@ -244,7 +253,8 @@ class LeadCampaigns:
                 break  # a log's next wave comes while this one is open: it is not this one's yet
             keys.append(key)
             updates.append(update)
-        state.examples += fold_updates(policy, updates, state.campaign)
+        encoder = self._pairs.encoder(state)
+        state.examples += fold_updates(policy, updates, state.campaign, encoder)
         for tally in (tally for update in updates for tally in update.tallies):
             state.reward_sum += tally.reward_sum
             for kind, count in tally.feedback.items():
@@ -252,9 +262,10 @@ class LeadCampaigns:
         for key in keys:
             tx.delete(key)
         state.version += 1
+        self._pairs.learn(tx, state, updates)
         state.kept -= len(keys)
         state.learned_at_ms = now_ms
-        publish(tx, self._snapshot(tx, state, to_bytes(policy), now_ms))
+        publish(tx, self._snapshot(tx, state, to_bytes(policy), encoder, now_ms))
         store(tx, campaign_key(state.campaign.campaign_id), state)
 
     def _newest(self, tx: Transaction, state: CampaignState, now_ms: int) -> PolicySnapshot:
@@ -263,13 +274,14 @@ class LeadCampaigns:
         newest = newest_snapshot(tx, campaign.campaign_id)
         if newest is not None:
             return newest
-        policy = self._first(campaign)
+        encoder = self._pairs.encoder(state)
+        policy = self._first(campaign, encoder)
         state.version = 0
-        snapshot = self._snapshot(tx, state, to_bytes(policy), now_ms)
+        snapshot = self._snapshot(tx, state, to_bytes(policy), encoder, now_ms)
         publish(tx, snapshot)
         return snapshot
 
-    def _first(self, campaign: Campaign) -> Policy:
+    def _first(self, campaign: Campaign, encoder: ContextEncoder) -> Policy:
         """The policy that a campaign begins with.
 
         Raises
@@ -279,22 +291,28 @@ class LeadCampaigns:
         """
         name = campaign.warm_start_campaign
         if name is None:
-            return first_policy(campaign)
+            return first_policy(campaign, encoder)
         source, learned = self._known.campaign(name), self._known.snapshot(name)
         if source is None or learned is None:
             raise CampaignError(
                 f"campaign {campaign.campaign_id}, warm_start.campaign {name}: it has no policy "
                 "yet: the first wave waits until it has, or until warm_start is removed"
             )
-        return warm_start(campaign, source, from_bytes(learned.state))
+        if learned.encoder_version != encoder.version:
+            raise CampaignError(
+                f"campaign {campaign.campaign_id}, warm_start.campaign {name}: its contexts are "
+                f"{learned.encoder_version}, here {encoder.version}: the first wave waits until "
+                "they are the same, or until warm_start is removed"
+            )
+        return warm_start(campaign, source, from_bytes(learned.state), encoder)
 
-    def _may_start(self, tx: Transaction, campaign: Campaign) -> bool:
+    def _may_start(self, tx: Transaction, state: CampaignState) -> bool:
         """Whether there is a policy to begin with."""
-        name = campaign.campaign_id
+        campaign, name = state.campaign, state.campaign.campaign_id
         if campaign.warm_start_campaign is None or tx.get(base_key(name)) is not None:
             return True
         try:
-            self._first(campaign)
+            self._first(campaign, self._pairs.encoder(state))
         except CampaignError as error:
             if self._held_up.get(name) != str(error):
                 log.warning("campaign_waits", campaign=name, why=str(error))
@@ -303,9 +321,25 @@ class LeadCampaigns:
         self._held_up.pop(name, None)
         return True
 
+    def _led(
+        self, tx: Transaction, state: CampaignState, snapshot: PolicySnapshot, now_ms: int
+    ) -> PolicySnapshot:
+        """The policy that the next wave is decided with: of the release that is live now."""
+        promoted = self._pairs.promoted(tx, state, snapshot)
+        if promoted is None:
+            return snapshot
+        state.version += 1
+        led = dataclasses.replace(promoted, version=state.version, created_at_ms=now_ms)
+        publish(tx, led)
+        return led
+
     @staticmethod
     def _snapshot(
-        tx: Transaction, state: CampaignState, policy: bytes, now_ms: int
+        tx: Transaction,
+        state: CampaignState,
+        policy: bytes,
+        encoder: ContextEncoder,
+        now_ms: int,
     ) -> PolicySnapshot:
         offsets = {
             str(tx.number): offset
@@ -315,7 +349,7 @@ class LeadCampaigns:
         return PolicySnapshot(
             campaign_id=state.campaign.campaign_id,
             version=state.version,
-            encoder_version=ContextEncoder(state.campaign.context).version,
+            encoder_version=encoder.version,
             policy=state.campaign.policy,
             state=policy,
             offsets=offsets,

@@ -18,6 +18,7 @@ from streams.agents.state import (
     store,
     timer_key,
 )
+from streams.core.encoding import LoadedRelease, release_label
 from streams.core.learning import add_tallies, decision_tally
 from streams.core.ledger import Ledger
 from streams.core.policies import from_bytes
@@ -39,9 +40,13 @@ class Known(Protocol):
         """The newest policy, or the one that a wave is pinned to."""
         ...
 
+    def encoder(self, label: str) -> LoadedRelease | None:
+        """A release of an encoder; None while it is not loaded."""
+        ...
+
 
 class PinnedWaves:
-    """Waves with the frozen policies that they are pinned to, kept as long as they decide."""
+    """Waves with the frozen policy and the release that they are pinned to, while they decide."""
 
     def __init__(self, known: Known) -> None:
         self._known = known
@@ -51,14 +56,18 @@ class PinnedWaves:
         return len(self._waves)
 
     def wave(self, start: WaveStart) -> Wave | None:
-        """The wave with its policy; None while that has not arrived."""
+        """The wave with its policy and release; None while one of them has not arrived."""
         key = (start.campaign.campaign_id, start.wave, start.shard)
         wave = self._waves.get(key)
         if wave is None or wave.start != start:
             snapshot = self._known.snapshot(start.campaign.campaign_id, start.wave)
             if snapshot is None or snapshot.version != start.policy_version:
                 return None
-            wave = self._waves[key] = Wave(start, from_bytes(snapshot.state))
+            label = release_label(start.encoder_version)
+            release = None if label is None else self._known.encoder(label)
+            if label is not None and release is None:
+                return None
+            wave = self._waves[key] = Wave(start, from_bytes(snapshot.state), release)
         return wave
 
     def forget(self, start: WaveStart) -> None:

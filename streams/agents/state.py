@@ -16,7 +16,8 @@ user shard
 ``s`` campaign, wave, rank, template    its sums by half-life and template (`Sums`)
 campaign shard
 ``c`` campaign                          definition and course (`CampaignState`)
-``b`` campaign[#part]                   the newest policy (`PolicySnapshot`)
+``b`` campaign[@release][#part]         the newest policy (`PolicySnapshot`)
+``n`` campaign, wave, shard             how many of its examples the newest policy contains
 ``v`` campaign, wave                    a triggered campaign's wave that has ended (`WaveState`)
 ``u`` campaign, wave, shard, offset     an update that no snapshot contains yet
 ======================================  ===================================================
@@ -50,11 +51,14 @@ __all__ = [
     "dumped",
     "ended_key",
     "ended_prefix",
+    "learned_key",
+    "learned_prefix",
     "ledger_key",
     "load",
     "loaded",
     "open_triggers",
     "profile_key",
+    "read_learned",
     "read_timer",
     "read_waiting",
     "rest_key",
@@ -78,6 +82,7 @@ REST = b"r"
 _TIME = struct.Struct(">q")
 _UPDATE = struct.Struct(">iiq")
 _WAVE = struct.Struct(">i")
+_LEARNED = struct.Struct(">ii")
 _WAITING = struct.Struct(">qQ")
 
 
@@ -279,6 +284,22 @@ def campaign_key(campaign_id: str) -> bytes:
 def base_key(campaign_id: str) -> bytes:
     """Key of a campaign's newest policy."""
     return b"b" + campaign_id.encode()
+
+
+def learned_prefix(campaign_id: str) -> bytes:
+    """Prefix of what a campaign's policies contain."""
+    return b"n" + campaign_id.encode() + b"\0"
+
+
+def learned_key(campaign_id: str, wave: int, shard: int) -> bytes:
+    """Key of how many examples of a wave and shard they contain."""
+    return learned_prefix(campaign_id) + _LEARNED.pack(wave, shard)
+
+
+def read_learned(key: bytes) -> tuple[int, int]:
+    """Wave and shard of such a key."""
+    wave, shard = _LEARNED.unpack_from(key, len(key) - _LEARNED.size)
+    return wave, shard
 
 
 def ended_prefix(campaign_id: str) -> bytes:

@@ -74,6 +74,7 @@ KEYS = (
     "fatigue",
     "warm_start",
     "context",
+    "encoder",
     "holdout",
     "baseline",
     "cap",
@@ -187,6 +188,7 @@ def _campaign(root: Value, folder: Path, now_ms: int) -> Campaign:
             warm_start_campaign=choosing.warm_start_campaign,
             warm_start_discount=choosing.warm_start_discount,
             learning=given["learning"].text() if "learning" in given else "auto",
+            encoder=given["encoder"].text() if "encoder" in given else None,
         )
     except CampaignError as error:
         raise _placed(root, error) from None

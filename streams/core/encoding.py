@@ -1,27 +1,54 @@
-"""Profiles to contexts: the columns that a campaign's `context` names."""
+"""Profiles to contexts: the columns that a campaign's `context` names, and its encoder's z."""
 
 import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas.campaign import Campaign, ContextFeature, Template
+from schemas.errors import EncoderError
+from schemas.features import FeatureBatch, hash_profiles
 from schemas.hashing import fallback_id, id_hash
 from streams.core.policies import ActionSet
 from streams.core.policies.no_send import with_no_send
 from streams.core.profiles import Profile
 from streams.core.segments import AttributeValue
 
-__all__ = ["ContextEncoder", "action_set", "feature_names"]
+__all__ = ["ContextEncoder", "LoadedRelease", "action_set", "feature_names", "release_label"]
 
 NUMBERS = frozenset({int, float})  # a yes/no is none
 WIDEST = 3.0  # numbers are held within this many scales of their centre
+BETWEEN = "+"  # the columns' version and the release's label
+
+
+def release_label(encoder_version: str) -> str | None:
+    """The label of the release in a context's version; None where no encoder made it."""
+    return encoder_version.partition(BETWEEN)[2] or None
+
+
+class LoadedRelease(Protocol):
+    """A profile encoder's release, as a worker has loaded it."""
+
+    @property
+    def version(self) -> str:
+        """Label: name@version."""
+        ...
+
+    @property
+    def z_size(self) -> int:
+        """Number of columns of an encoding."""
+        ...
+
+    def encode_features(self, features: FeatureBatch) -> NDArray[np.float32]:
+        """Encodings z of hashed features, (n, z_size)."""
+        ...
 
 
 class ContextEncoder:
-    """Makes the context x of a user from the profile.
+    """Makes the context x of a user from the profile: the campaign's columns, then z.
 
     Parameters
     ----------
@@ -29,16 +56,25 @@ class ContextEncoder:
         As the campaign names them: a number becomes (value - center) / scale within -3 and 3, a
         yes/no 0 or 1, `one_of` a column for each value, `buckets` a hashed column; an event
         count log(1 + n). What is missing is 0.
+    release
+        Of the campaign's encoder; None where it has none.
     """
 
-    def __init__(self, features: Sequence[ContextFeature]) -> None:
+    def __init__(
+        self, features: Sequence[ContextFeature], release: LoadedRelease | None = None
+    ) -> None:
         self._features = tuple(features)
-        self.columns = tuple(name for feature in features for name in _names(feature))
+        self._release = release
+        named = tuple(name for feature in features for name in _names(feature))
+        self._named = len(named)
+        z_size = 0 if release is None else release.z_size
+        self.columns = (*named, *(f"z{number}" for number in range(z_size)))
 
     @cached_property
     def version(self) -> str:
         """What tells columns apart whose contexts mean something else."""
-        return "columns-" + fallback_id(*map(repr, self._features))[:12]
+        columns = "columns-" + fallback_id(*map(repr, self._features))[:12]
+        return columns if self._release is None else columns + BETWEEN + self._release.version
 
     @property
     def d_user(self) -> int:
@@ -50,25 +86,71 @@ class ContextEncoder:
         attributes: Mapping[str, AttributeValue | list[str]],
         counts: Mapping[str, tuple[int, int]],
     ) -> list[float]:
-        """One context, (d_user,)."""
+        """The campaign's columns for one user, (n_columns,)."""
         row: list[float] = self._encoded([attributes], [counts])[0].tolist()
         return row
 
-    def encode_many(self, profiles: Sequence[Profile]) -> NDArray[np.float64]:
-        """Contexts, (n_users, d_user), rounded to float32 as the log keeps them."""
-        return (
-            self._encoded([p.attributes for p in profiles], [p.counts for p in profiles])
-            .astype(np.float32)
-            .astype(np.float64)
-        )
+    def encode_many(
+        self, profiles: Sequence[Profile], now_ms: int = 0
+    ) -> tuple[NDArray[np.float64], list[bytes]]:
+        """Contexts and hashed raw features of n users as of a time in milliseconds.
+
+        Returns
+        -------
+        contexts
+            (n_users, d_user), rounded to float32 as the log keeps them.
+        features
+            `FeatureBatch.to_bytes`, from which another release can encode the same users; empty
+            bytes for a campaign without an encoder.
+        """
+        named = self._encoded([p.attributes for p in profiles], [p.counts for p in profiles])
+        contexts = named.astype(np.float32).astype(np.float64)  # (n_users, n_columns)
+        if self._release is None:
+            return contexts, [b""] * len(profiles)
+        batch = hash_profiles(profiles, [now_ms] * len(profiles))
+        z = self._release.encode_features(batch)  # (n_users, z_size)
+        return np.hstack([contexts, z]).astype(np.float64), batch.to_bytes()
+
+    def encode_again(
+        self, contexts: NDArray[np.float64], features: Sequence[bytes]
+    ) -> NDArray[np.float64]:
+        """Contexts that another release made, as this one makes them.
+
+        Parameters
+        ----------
+        contexts
+            (n_users, d), the campaign's columns first; what follows is another release's z.
+        features
+            Hashed raw features of the same users.
+
+        Returns
+        -------
+        NDArray
+            (n_users, d_user).
+
+        Raises
+        ------
+        EncoderError
+            If a row has no features: it was logged without an encoder.
+        """
+        named = contexts[:, : self._named]
+        if self._release is None:
+            return named
+        if not all(features):
+            raise EncoderError(
+                f"an example without hashed features cannot be encoded by {self._release.version}:"
+                " it was logged before the campaign had an encoder"
+            )
+        z = self._release.encode_features(FeatureBatch.from_bytes(features))
+        return np.hstack([named, z]).astype(np.float64)
 
     def _encoded(
         self,
         attributes: Sequence[Mapping[str, AttributeValue | list[str]]],
         counts: Sequence[Mapping[str, tuple[int, int]]],
     ) -> NDArray[np.float64]:
-        """Contexts, (n_users, d_user), feature by feature: a chunk's users at once."""
-        contexts = np.empty((len(attributes), self.d_user))
+        """The campaign's columns, (n_users, n_columns), feature by feature: a chunk at once."""
+        contexts = np.empty((len(attributes), self._named))
         at = 0
         for feature in self._features:
             width = len(_names(feature))

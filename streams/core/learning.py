@@ -8,6 +8,7 @@ import numpy as np
 
 from schemas.campaign import Campaign
 from schemas.errors import BadRecordError
+from schemas.features import FeatureBatch
 from schemas.learning import LearningExample, LearningUpdate, Tally
 from streams.core.encoding import ContextEncoder, action_set
 from streams.core.ledger import Entry
@@ -51,6 +52,7 @@ class Rows(msgspec.Struct, array_like=True):
     actions: list[str] = []
     action_index: bytes = b""
     contexts: bytes = b""
+    features: list[bytes] = []
     rewards: bytes = b""
     previous: bytes = b""
     decided_at_ms: bytes = b""
@@ -80,6 +82,7 @@ def example_of(outcome: Outcome, campaign_version: int) -> LearningExample:
         decided_at_ms=entry.decided_at_ms,
         closed_at_ms=outcome.at_ms,
         learn=entry.learn,
+        features=entry.features,
     )
 
 
@@ -142,6 +145,7 @@ def update_columns(outcomes: Sequence[Outcome]) -> dict[str, object]:
         "actions": actions,
         "action_index": np.array([index[o.entry.action] for o in learned], dtype="<i4").tobytes(),
         "contexts": b"".join(o.entry.context for o in learned),
+        "features": [o.entry.features for o in learned if o.entry.features],
         "rewards": np.array([o.reward for o in learned], dtype="<f8").tobytes(),
         "previous": np.array(
             [nan if o.previous is None else o.previous for o in learned], dtype="<f8"
@@ -164,8 +168,16 @@ def rows_of(examples: Examples) -> Rows:
     )
 
 
-def examples_in(update: LearningUpdate | Rows, campaign: Campaign) -> Examples | None:
+def examples_in(
+    update: LearningUpdate | Rows, campaign: Campaign, encoder: ContextEncoder | None = None
+) -> Examples | None:
     """The examples of an update, as the policy learns them; None where there are none.
+
+    Parameters
+    ----------
+    encoder
+        That the policy is of, for a campaign with a profile encoder: contexts that another
+        release made are encoded again.
 
     Raises
     ------
@@ -173,7 +185,7 @@ def examples_in(update: LearningUpdate | Rows, campaign: Campaign) -> Examples |
         If its columns do not fit each other, the campaign's context or its templates.
     """
     n = len(update.rewards) // 8
-    width = ContextEncoder(campaign.context).d_user
+    width = _width(update, campaign, n)
     sizes = (
         len(update.action_index) == 4 * n
         and len(update.contexts) == 4 * n * width
@@ -196,8 +208,12 @@ def examples_in(update: LearningUpdate | Rows, campaign: Campaign) -> Examples |
             f"have: {', '.join(unknown) or 'an index beyond its list'}"
         )
     taken = np.array([rows[name] for name in update.actions])[index]
+    contexts = np.frombuffer(update.contexts, dtype="<f4").reshape(n, width).astype(np.float64)
+    made = update.encoder_version if isinstance(update, LearningUpdate) else None
+    if encoder is not None and made not in (None, encoder.version):
+        contexts = encoder.encode_again(contexts, update.features)
     return Examples(
-        contexts=np.frombuffer(update.contexts, dtype="<f4").reshape(n, width).astype(np.float64),
+        contexts=contexts,
         actions=tuple(known.ids[row] for row in taken),
         action_features=known.features[taken],
         rewards=np.frombuffer(update.rewards, dtype="<f8"),
@@ -206,7 +222,28 @@ def examples_in(update: LearningUpdate | Rows, campaign: Campaign) -> Examples |
     )
 
 
-def fold_updates(policy: Policy, updates: Sequence[LearningUpdate], campaign: Campaign) -> int:
+def _width(update: LearningUpdate | Rows, campaign: Campaign, n: int) -> int:
+    """Columns of a context: with an encoder, some more than the campaign names."""
+    named = ContextEncoder(campaign.context).d_user
+    if campaign.encoder is None or n == 0:
+        return named
+    width = len(update.contexts) // (4 * n)
+    if width <= named or len(update.features) != n:
+        raise BadRecordError(
+            f"an update of {n} examples for campaign {campaign.campaign_id} has contexts of "
+            f"{width} columns and features of {len(update.features)} users: with an encoder each "
+            f"has more than the {named} columns that are named, and its features"
+        )
+    FeatureBatch.from_bytes(update.features)
+    return width
+
+
+def fold_updates(
+    policy: Policy,
+    updates: Sequence[LearningUpdate],
+    campaign: Campaign,
+    encoder: ContextEncoder | None = None,
+) -> int:
     """Learn what updates hold, in their order; gives the number of new examples.
 
     First the examples, then what was summed up in the shards. Both were checked when they came.
@@ -216,7 +253,7 @@ def fold_updates(policy: Policy, updates: Sequence[LearningUpdate], campaign: Ca
     the same order give the same bytes.
     """
     before = policy.n_learned
-    for block in _blocks(updates, campaign):
+    for block in _blocks(updates, campaign, encoder):
         policy.learn_many(block)
     parts = [part for update in updates for part in sums_in(update, campaign, trusted=True)]
     if parts:
@@ -224,11 +261,13 @@ def fold_updates(policy: Policy, updates: Sequence[LearningUpdate], campaign: Ca
     return policy.n_learned - before
 
 
-def _blocks(updates: Iterable[LearningUpdate], campaign: Campaign) -> Iterator[Examples]:
+def _blocks(
+    updates: Iterable[LearningUpdate], campaign: Campaign, encoder: ContextEncoder | None
+) -> Iterator[Examples]:
     parts: list[Examples] = []
     held = 0
     for update in updates:
-        examples = examples_in(update, campaign)
+        examples = examples_in(update, campaign, encoder)
         if examples is None:
             continue
         parts.append(examples)

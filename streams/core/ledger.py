@@ -46,6 +46,8 @@ class Entry(msgspec.Struct, array_like=True):
         Of the eligible `actions`, in their order; empty where unknown.
     context
         Little-endian float32.
+    features
+        Hashed raw features of the user, for a campaign with an encoder.
     counts, values
         Occurrences, and summed values, by kind of feedback within the window (`counted_as`).
     delivered, receipt_at_ms
@@ -77,6 +79,7 @@ class Entry(msgspec.Struct, array_like=True):
     closed: bool = False
     learned: float = 0.0
     receipt_at_ms: int = -1
+    features: bytes = b""
 
 
 class Ledger(msgspec.Struct, array_like=True):

@@ -27,6 +27,13 @@ def half_lives_of(campaign: Campaign, policy: Policy) -> list[float] | None:
     if campaign.learning == "examples":
         return None
     asked = campaign.learning == "parts"
+    if campaign.encoder is not None:
+        if asked:
+            raise CampaignError(
+                "learning is parts, and the campaign has an encoder: what another release is to "
+                "learn cannot be summed up before; use learning: examples"
+            )
+        return None
     weights = len(action_set(campaign)) * (1 + ContextEncoder(campaign.context).d_user)
     if not policy.half_lives_ms:
         if asked:

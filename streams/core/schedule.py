@@ -70,6 +70,9 @@ class CampaignState(msgspec.Struct, array_like=True):
         Number of waves that were started, and the definition's version that the last is pinned to.
     half_lives_ms
         Those of the sums that the policy can learn.
+    leading, pairs
+        With an encoder: the label of the release that new waves are decided with, and of those
+        whose policies learn beside it.
     """
 
     campaign: Campaign
@@ -84,6 +87,8 @@ class CampaignState(msgspec.Struct, array_like=True):
     started: int = 0
     pinned: int = 0
     half_lives_ms: list[float] = []
+    leading: str = ""
+    pairs: list[str] = []
 
     def running(self) -> WaveState | None:
         """The wave that is under way; of a log's, which may come together, the first."""

@@ -8,11 +8,10 @@ from streams.core.policies import Policy, create
 __all__ = ["check_warm_start", "first_policy", "warm_start"]
 
 
-def first_policy(campaign: Campaign) -> Policy:
-    """The campaign's policy before any example."""
-    d_user = ContextEncoder(campaign.context).d_user
+def first_policy(campaign: Campaign, encoder: ContextEncoder) -> Policy:
+    """The campaign's policy before any example, for the contexts that an encoder makes."""
     d_action = action_set(campaign).d_action
-    return create(campaign.policy, campaign.policy_params, d_user, d_action)
+    return create(campaign.policy, campaign.policy_params, encoder.d_user, d_action)
 
 
 def check_warm_start(campaign: Campaign, source: Campaign) -> None:
@@ -30,6 +29,11 @@ def check_warm_start(campaign: Campaign, source: Campaign) -> None:
             f"{where}: its context is another ({', '.join(theirs.columns)[:200]}): a warm start "
             "needs the same features in the same order, with the same center and scale"
         )
+    if campaign.encoder != source.encoder:
+        raise CampaignError(
+            f"{where}: its encoder is {source.encoder or '(none)'}, here "
+            f"{campaign.encoder or '(none)'}: a warm start needs the same"
+        )
     names, others = _action_features(campaign), _action_features(source)
     if names != others:
         raise CampaignError(
@@ -37,7 +41,7 @@ def check_warm_start(campaign: Campaign, source: Campaign) -> None:
             f"{', '.join(names) or '(none)'}: a warm start needs the same"
         )
     try:
-        first_policy(campaign).warm_start(first_policy(source), 1.0)
+        first_policy(campaign, mine).warm_start(first_policy(source, theirs), 1.0)
     except PolicyError as error:
         raise CampaignError(f"{where}: {error}") from error
 
@@ -47,7 +51,9 @@ def _action_features(campaign: Campaign) -> tuple[str, ...]:
     return (*sorted(names), *(("(no-send)",) if campaign.no_send else ()))
 
 
-def warm_start(campaign: Campaign, source: Campaign, learned: Policy) -> Policy:
+def warm_start(
+    campaign: Campaign, source: Campaign, learned: Policy, encoder: ContextEncoder
+) -> Policy:
     """The campaign's policy as it begins with what another one has learned.
 
     Raises
@@ -56,6 +62,6 @@ def warm_start(campaign: Campaign, source: Campaign, learned: Policy) -> Policy:
         If that is not possible.
     """
     check_warm_start(campaign, source)
-    policy = first_policy(campaign)
+    policy = first_policy(campaign, encoder)
     policy.warm_start(learned, campaign.warm_start_discount)
     return policy

@@ -14,7 +14,7 @@ from schemas.hashing import decision_id, seed_of
 from schemas.ids import BASELINE, NO_SEND, POLICY
 from schemas.records import Decision
 from streams.core.audience import Audience, Membership
-from streams.core.encoding import ContextEncoder, action_set
+from streams.core.encoding import ContextEncoder, LoadedRelease, action_set
 from streams.core.ledger import Entry
 from streams.core.policies import Policy, draw
 from streams.core.policies.fatigue import recovering
@@ -44,12 +44,16 @@ class Wave:
         The campaign and the versions that the wave is pinned to.
     policy
         The frozen policy of those versions. Never changed here.
+    release
+        Of the campaign's encoder, that the wave is pinned to; None without one.
     """
 
-    def __init__(self, start: WaveStart, policy: Policy) -> None:
+    def __init__(
+        self, start: WaveStart, policy: Policy, release: LoadedRelease | None = None
+    ) -> None:
         self.start = start
         self._policy = policy
-        self._encoder = ContextEncoder(start.campaign.context)
+        self._encoder = ContextEncoder(start.campaign.context, release)
         self._actions = action_set(start.campaign)
         self.audience = Audience(start)
         self._choices: dict[tuple[bool, ...], tuple[list[int], list[str]]] = {}
@@ -90,7 +94,7 @@ class Wave:
         if not mine:
             return []
         rules = [self.audience.membership(user, profile, now_ms, shut) for user, profile in mine]
-        contexts = self._encoder.encode_many([profile for _, profile in mine])
+        contexts, features = self._encoder.encode_many([profile for _, profile in mine], now_ms)
         eligible = np.array([rule.eligible for rule in rules], dtype=np.bool_)
         if start.campaign.no_send:
             eligible = with_no_send_eligible(eligible)
@@ -119,6 +123,7 @@ class Wave:
                 odds,
                 drawn[row],
                 logged[row * width : (row + 1) * width],
+                features[row],
                 now_ms,
             )
             for row, ((user, profile), rule, odds) in enumerate(zip(mine, rules, rows, strict=True))
@@ -146,6 +151,7 @@ class Wave:
         odds: list[float],
         drawn: int,
         context: bytes,
+        features: bytes,
         now_ms: int,
     ) -> Choice:
         start, campaign = self.start, self.start.campaign
@@ -188,6 +194,7 @@ class Wave:
             policy_version=start.policy_version,
             encoder_version=start.encoder_version,
             channel=channel,
+            features=features,
         )
         return Choice(decision=decision, entry=entry, profile=profile)
 

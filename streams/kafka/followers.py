@@ -6,14 +6,15 @@ to the end once.
 """
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 from confluent_kafka import Consumer, TopicPartition
 
 from schemas.campaign import Campaign
+from schemas.encoder_releases import EncoderReleases
 from schemas.learning import PolicySnapshot
-from schemas.topics import CAMPAIGNS, POLICY_SNAPSHOTS, Topic
+from schemas.topics import CAMPAIGNS, ENCODER_RELEASES, POLICY_SNAPSHOTS, Topic
 from schemas.wire import Codec, Unreadable
 from streams.core.snapshots import SnapshotParts
 from streams.kafka.read import bounds, groupless_reader, partitions_of
@@ -28,11 +29,24 @@ class Follower:
     """The newest campaign definitions and policy snapshots, by key.
 
     Reads in a thread of its own; look-ups are safe from any thread.
+
+    Parameters
+    ----------
+    announce
+        Told of encoders' releases, from that thread: the encoder's name, and None where what was
+        announced of it is deleted.
     """
 
-    topics: Sequence[Topic] = (CAMPAIGNS, POLICY_SNAPSHOTS)
+    topics: Sequence[Topic] = (CAMPAIGNS, POLICY_SNAPSHOTS, ENCODER_RELEASES)
 
-    def __init__(self, bootstrap: str, prefix: str, codec: Codec) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        prefix: str,
+        codec: Codec,
+        announce: Callable[[str, EncoderReleases | None], None],
+    ) -> None:
+        self._announce = announce
         self._bootstrap = bootstrap
         self._prefix = prefix
         self._codec = codec
@@ -138,6 +152,12 @@ class Follower:
             else:
                 self._campaigns[name] = campaign
             self._marks = _marks(self._campaigns.values())
+        elif topic == self._prefix + ENCODER_RELEASES.name:
+            releases = self._codec.try_decode(value, EncoderReleases) if value is not None else None
+            if isinstance(releases, Unreadable):
+                log.warning("releases_unreadable", encoder=name, why=releases.reason)
+            else:
+                self._announce(name, releases)
         else:
             snapshot = self._codec.try_decode(value, PolicySnapshot) if value is not None else None
             if isinstance(snapshot, Unreadable):

@@ -12,7 +12,7 @@ from streams.agents.clock import Clock
 from streams.agents.learn import KeepUpdates
 from streams.agents.schedule import LeadCampaigns, TakeUpCampaigns
 from streams.kafka.transaction import Incoming, Transaction
-from tests.unit.agents.shard import FakeKnown
+from tests.unit.agents.shard import NO_PAIRS, FakeKnown
 
 CODEC = Codec()
 CAMPAIGN = Campaign(
@@ -58,7 +58,11 @@ class Course:
         self.snapshots: list[PolicySnapshot] = []
         self._offset = 0
         self._lead = LeadCampaigns(
-            1, Clock(wall_ms=None, ahead_ms=0, impossible_ms=0), FakeKnown(), 60_000
+            1,
+            Clock(wall_ms=None, ahead_ms=0, impossible_ms=0),
+            FakeKnown(),
+            NO_PAIRS,
+            60_000,
         )
         self._apply(TakeUpCampaigns(), CAMPAIGN)
 

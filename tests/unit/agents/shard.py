@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from schemas.campaign import Campaign, ContextFeature, Template, WaveStart
+from schemas.features import FeatureBatch
 from schemas.hashing import partition_of
 from schemas.learning import LearningUpdate, PolicySnapshot, Tally
 from schemas.records import Decision, UserEvent
@@ -21,6 +22,7 @@ from schemas.topics import (
 from schemas.wire import Codec
 from streams.agents.clock import Clock
 from streams.agents.decide import DecideChunk, StartWaves
+from streams.agents.pairs import Pairs
 from streams.agents.profile import FoldProfiles
 from streams.agents.state import load
 from streams.core.encoding import ContextEncoder, action_set
@@ -28,6 +30,7 @@ from streams.core.policies import create, to_bytes
 from streams.core.snapshots import SnapshotParts
 from streams.kafka.shard import Handler, Step
 from streams.kafka.transaction import Incoming, Output, Transaction
+from streams.releases.offered import Standing
 
 CODEC = Codec()
 DAY_MS = 86_400_000
@@ -109,8 +112,53 @@ class MemoryShard:
     def load(self, key: bytes, kind: type[Any]) -> Any:
         return load(self.begin(), key, kind)
 
+    def holds(self, user: str) -> bool:
+        return partition_of(user, SHARDS) == self.number
+
     def keys(self, prefix: bytes) -> list[bytes]:
         return [key for key, _ in self.store.scan(prefix)]
+
+
+@dataclass
+class FakeRelease:
+    """Encodes by what the hashed features hold: other columns, and as many of them as it likes."""
+
+    version: str
+    z_size: int
+
+    def encode_features(self, features: FeatureBatch) -> np.ndarray:
+        z = np.zeros((len(features), self.z_size), dtype=np.float32)
+        for row in range(len(features)):
+            for one in (features.tokens, features.numbers):
+                for at in range(one.starts[row], one.starts[row + 1]):
+                    z[row, int(one.ids[at]) % self.z_size] += np.tanh(one.values[at])
+        return z
+
+
+@dataclass
+class FakeReleases:
+    """What a worker has loaded."""
+
+    roles: Standing = field(default_factory=Standing)
+    loaded: dict[str, FakeRelease] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def standing(self, _name: str) -> Standing:
+        return self.roles
+
+    def encoder(self, label: str) -> FakeRelease | None:
+        return self.loaded.get(label)
+
+    def refusals(self) -> dict[str, str]:
+        return self.refused
+
+    def have(self, sizes: Mapping[str, int], **roles: str) -> None:
+        """Have releases loaded, by their sizes of z, and the roles that they stand in."""
+        self.loaded |= {label: FakeRelease(label, sizes[label]) for label in roles.values()}
+        self.roles = Standing(**roles)
+
+
+NO_PAIRS = Pairs(FakeReleases(), lambda: iter(()))
 
 
 @dataclass
@@ -120,6 +168,10 @@ class FakeKnown:
     campaigns: dict[str, Campaign] = field(default_factory=dict)
     snapshots: dict[tuple[str, int | None], PolicySnapshot] = field(default_factory=dict)
     parts: SnapshotParts = field(default_factory=SnapshotParts)
+    releases: FakeReleases = field(default_factory=FakeReleases)
+
+    def encoder(self, label: str) -> FakeRelease | None:
+        return self.releases.encoder(label)
 
     def campaign(self, campaign_id: str) -> Campaign | None:
         return self.campaigns.get(campaign_id)
@@ -234,9 +286,11 @@ def wave_start(of: Campaign, number: int = 0, wave: int = 0, **given: Any) -> Wa
     return WaveStart(**{**usual, **given})
 
 
-def frozen(of: Campaign, wave: int = 0, version: int = 0) -> PolicySnapshot:
+def frozen(
+    of: Campaign, wave: int = 0, version: int = 0, encoder: ContextEncoder | None = None
+) -> PolicySnapshot:
     """The policy that has learned nothing, as a wave is pinned to it."""
-    encoder, actions = ContextEncoder(of.context), action_set(of)
+    encoder, actions = encoder or ContextEncoder(of.context), action_set(of)
     policy = create(of.policy, of.policy_params, encoder.d_user, actions.d_action)
     return PolicySnapshot(
         campaign_id=of.campaign_id,

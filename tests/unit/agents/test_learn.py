@@ -12,6 +12,7 @@ from streams.core.schedule import CampaignState
 from tests.unit.agents.shard import (
     CODEC,
     INTERVAL_MS,
+    NO_PAIRS,
     SHARDS,
     FakeKnown,
     MemoryShard,
@@ -26,7 +27,7 @@ def led() -> MemoryShard:
     """A campaign shard whose first wave runs."""
     shard = MemoryShard()
     shard.apply(TakeUpCampaigns(), [campaign()], "campaigns")
-    shard.step(LeadCampaigns(SHARDS, clock(), FakeKnown(), INTERVAL_MS))
+    shard.step(LeadCampaigns(SHARDS, clock(), FakeKnown(), NO_PAIRS, INTERVAL_MS))
     return shard
 
 
@@ -110,5 +111,5 @@ def test_a_bad_update_stops_none_beside_it():
 def test_a_campaign_without_a_context_learns():
     shard = MemoryShard()
     shard.apply(TakeUpCampaigns(), [campaign(context=[])], "campaigns")
-    shard.step(LeadCampaigns(SHARDS, clock(), FakeKnown(), INTERVAL_MS))
+    shard.step(LeadCampaigns(SHARDS, clock(), FakeKnown(), NO_PAIRS, INTERVAL_MS))
     assert told(shard, update([1.0, 0.0], contexts=b"")) == []

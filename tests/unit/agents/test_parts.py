@@ -24,6 +24,7 @@ from streams.core.policies import from_bytes
 from tests.unit.agents.shard import (
     CODEC,
     INTERVAL_MS,
+    NO_PAIRS,
     NOON,
     SHARDS,
     FakeKnown,
@@ -57,7 +58,9 @@ class Loop:
 
     def lead(self, now_ms: int) -> list[WaveStart]:
         self.leader.now_ms = now_ms
-        outputs = self.leader.run(LeadCampaigns(SHARDS, clock(now_ms), self.known, INTERVAL_MS))
+        outputs = self.leader.run(
+            LeadCampaigns(SHARDS, clock(now_ms), self.known, NO_PAIRS, INTERVAL_MS)
+        )
         self.known.follow(outputs)
         return sent(outputs, WAVE_STARTS)
 
@@ -248,7 +251,9 @@ def test_reports_count_while_outcomes_are_gathered():
     shard.run(CloseDue(clock(CLOSES)))
     loop.deliver(shard.run(TellGathered(clock(CLOSES + 1000), INTERVAL_MS)))
     loop.leader.now_ms = NOON + 1
-    outputs = loop.leader.run(LeadCampaigns(SHARDS, clock(NOON + 1), loop.known, INTERVAL_MS))
+    outputs = loop.leader.run(
+        LeadCampaigns(SHARDS, clock(NOON + 1), loop.known, NO_PAIRS, INTERVAL_MS)
+    )
     (report,) = sent(outputs, WAVE_REPORTS)
     closed = sum(tally.closed for tally in report.tallies)
     assert 0 < closed < report.decided

@@ -17,6 +17,7 @@ from streams.agents.definition import check_size
 from streams.agents.learn import KeepUpdates
 from streams.agents.schedule import LeadCampaigns, TakeUpCampaigns, check_runnable
 from streams.agents.state import campaign_key, ended_key
+from streams.core.encoding import ContextEncoder
 from streams.core.learning import fold_updates
 from streams.core.ledger import OTHER
 from streams.core.policies import from_bytes, to_bytes
@@ -26,6 +27,7 @@ from streams.core.warm_start import check_warm_start, first_policy
 from streams.kafka.transaction import Incoming
 from tests.unit.agents.shard import (
     INTERVAL_MS,
+    NO_PAIRS,
     NOON,
     SHARDS,
     FakeKnown,
@@ -59,7 +61,7 @@ class Leader:
     def lead(self, now_ms: int | None = None):
         self.shard.now_ms = now_ms or self.shard.now_ms
         outputs = self.shard.run(
-            LeadCampaigns(SHARDS, clock(self.shard.now_ms), self.known, INTERVAL_MS)
+            LeadCampaigns(SHARDS, clock(self.shard.now_ms), self.known, NO_PAIRS, INTERVAL_MS)
         )
         self.known.follow(outputs)
         return outputs
@@ -499,7 +501,7 @@ YOUNG = replace(OLD, campaign_id="spring", warm_start_campaign="old", warm_start
 
 
 def learned(of: Campaign, rewards=(1.0, 0.0, 1.0)) -> PolicySnapshot:
-    policy = first_policy(of)
+    policy = first_policy(of, ContextEncoder(of.context))
     fold_updates(policy, [update(rewards, campaign_id=of.campaign_id)], of)
     return replace(frozen(of), wave=None, state=to_bytes(policy), version=3)
 

@@ -106,14 +106,14 @@ def test_columns_are_named_in_their_order():
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=5))
 def test_contexts_are_what_the_log_keeps_of_them(values):
     encoder = ContextEncoder([ContextFeature(attribute="x", scale=7.0)])
-    contexts = encoder.encode_many([Profile(attributes={"x": value}) for value in values])
+    contexts, _ = encoder.encode_many([Profile(attributes={"x": value}) for value in values])
     assert contexts.shape == (len(values), 1)
     kept = np.frombuffer(contexts.astype("<f4").tobytes(), dtype="<f4")
     assert (kept.astype(np.float64) == contexts.ravel()).all()
 
 
 def test_without_features_contexts_have_no_columns():
-    assert ContextEncoder([]).encode_many([Profile(), Profile()]).shape == (2, 0)
+    assert ContextEncoder([]).encode_many([Profile(), Profile()])[0].shape == (2, 0)
 
 
 def test_the_version_changes_with_the_meaning_of_any_column():

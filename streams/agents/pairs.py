@@ -1,0 +1,265 @@
+"""A campaign's policies, one for each release of its encoder that stands in a role.
+
+A policy means something under one release alone: they are a pair. The leading pair decides new
+waves; the pair in shadow, and the one that a rollback would return to, learn the same outcomes,
+encoded again from the hashed raw features that go with them. So `promote` and `rollback` swap
+pairs that both know everything, and nothing is forgotten.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import structlog
+
+from schemas.campaign import Campaign
+from schemas.errors import GroundswellError
+from schemas.learning import LearningUpdate, PolicySnapshot
+from streams.agents.snapshots import drop_pair, newest_snapshot, publish
+from streams.agents.state import (
+    campaign_key,
+    learned_key,
+    learned_prefix,
+    read_learned,
+    store,
+)
+from streams.agents.warm_up import COMPLETE, ReadLog, WarmUp
+from streams.core.encoding import ContextEncoder, LoadedRelease
+from streams.core.learning import fold_updates
+from streams.core.policies import Policy, from_bytes, to_bytes
+from streams.core.schedule import CampaignState
+from streams.core.warm_start import first_policy
+from streams.kafka.transaction import Transaction
+
+__all__ = ["Pairs", "Releases", "Standing"]
+
+log = structlog.get_logger()
+
+AGAIN_S = 30.0  # a warm-up that failed is tried again after so long
+
+
+class Standing(Protocol):
+    """Labels of the releases of an encoder that are loaded here, by role."""
+
+    @property
+    def live(self) -> str | None:
+        """New waves are decided with it."""
+        ...
+
+    def labels(self) -> frozenset[str]:
+        """Every release in a role."""
+        ...
+
+
+class Releases(Protocol):
+    """The releases that this worker has loaded."""
+
+    def standing(self, name: str) -> Standing:
+        """Roles of an encoder's releases."""
+        ...
+
+    def encoder(self, label: str) -> LoadedRelease | None:
+        """A release; None while it is not loaded."""
+        ...
+
+    def refusals(self) -> dict[str, str]:
+        """Why releases are not loaded, by label."""
+        ...
+
+
+class Pairs:
+    """The pairs of the campaigns that this worker leads.
+
+    Parameters
+    ----------
+    read_log
+        Reads `learning-examples`, for the policies of new releases.
+    """
+
+    def __init__(
+        self,
+        releases: Releases,
+        read_log: ReadLog,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._releases = releases
+        self._read_log = read_log
+        self._clock = clock
+        self._warming: dict[tuple[str, str], WarmUp] = {}
+        self._failed: dict[tuple[str, str], float] = {}  # when to try again
+
+    def ready(self, tx: Transaction, state: CampaignState) -> bool:
+        """Whether the campaign can be led now: every release that its policies need is loaded.
+
+        A pair whose release is refused is let go; the leading one is waited for.
+        """
+        campaign = state.campaign
+        if campaign.encoder is None:
+            return True
+        if not state.leading:
+            live = self._releases.standing(campaign.encoder).live
+            return live is not None and self._fits(campaign, live)
+        missing = [label for label in state.pairs if self._releases.encoder(label) is None]
+        refused = [label for label in missing if label in self._releases.refusals()]
+        for label in refused:
+            self._drop(tx, state, label)
+        return self._releases.encoder(state.leading) is not None and missing == refused
+
+    def encoder(self, state: CampaignState) -> ContextEncoder:
+        """What makes contexts for the leading policy, or the first one; `ready` must have held."""
+        campaign = state.campaign
+        if campaign.encoder is None:
+            return ContextEncoder(campaign.context)
+        if not state.leading:
+            live = self._releases.standing(campaign.encoder).live
+            assert live is not None
+            state.leading = live
+        return self._of(campaign, state.leading)
+
+    def promoted(
+        self, tx: Transaction, state: CampaignState, snapshot: PolicySnapshot
+    ) -> PolicySnapshot | None:
+        """The policy that now leads in a snapshot's place, where another release is live.
+
+        None where the release is the same, or its policy has not learned everything yet: until
+        then new waves go on with the pair that they have.
+        """
+        if state.campaign.encoder is None:
+            return None
+        standing, before = self._releases.standing(state.campaign.encoder), state.leading
+        if standing.live is None or standing.live not in state.pairs:
+            return None
+        promoted = _pair(tx, state, standing.live)
+        self._drop(tx, state, standing.live)
+        if before in standing.labels():
+            self._keep(tx, state, before, snapshot)
+        state.leading = standing.live
+        log.info("pair_promoted", campaign=state.campaign.campaign_id, release=standing.live)
+        return promoted
+
+    def learn(
+        self, tx: Transaction, state: CampaignState, updates: Sequence[LearningUpdate]
+    ) -> None:
+        """Let the pairs that do not lead learn what the leading one does."""
+        campaign = state.campaign
+        if campaign.encoder is None:
+            return
+        for update in updates:
+            rows = len(update.rewards) // 8
+            if rows:
+                key = learned_key(campaign.campaign_id, update.wave, update.shard)
+                tx.put(key, str(int(tx.get(key) or b"0") + rows).encode())
+        for label in state.pairs:
+            snapshot = _pair(tx, state, label)
+            policy = from_bytes(snapshot.state)
+            fold_updates(policy, updates, campaign, self._of(campaign, label))
+            learned = dataclasses.replace(snapshot, state=to_bytes(policy), version=state.version)
+            self._keep(tx, state, label, learned)
+
+    @staticmethod
+    def forget(tx: Transaction, campaign: Campaign, wave: int) -> None:
+        """Nothing can correct a wave, nor those before it, any more: all of them is learned."""
+        if campaign.encoder is None:
+            return
+        for (number, shard), _ in list(_learned(tx, campaign.campaign_id)):
+            if number <= wave:
+                tx.delete(learned_key(campaign.campaign_id, number, shard))
+        tx.put(learned_key(campaign.campaign_id, *COMPLETE), str(wave + 1).encode())
+
+    def tend(self, tx: Transaction, state: CampaignState) -> None:
+        """Begin and adopt the policies of new releases; drop those of releases without a role.
+
+        The campaign's state is stored where that changes it.
+        """
+        campaign = state.campaign
+        if campaign.encoder is None or not state.leading:
+            return
+        wanted = self._releases.standing(campaign.encoder).labels() - {state.leading}
+        for label in sorted(set(state.pairs) - wanted):
+            self._drop(tx, state, label)
+        for label in sorted(wanted - set(state.pairs)):
+            policy = self._warmed(tx, campaign, label)
+            leading = newest_snapshot(tx, campaign.campaign_id)
+            if policy is None or leading is None:
+                continue
+            pair = dataclasses.replace(
+                leading,
+                encoder_version=self._of(campaign, label).version,
+                state=to_bytes(policy),
+            )
+            self._keep(tx, state, label, pair)
+            log.info("pair_ready", campaign=campaign.campaign_id, release=label)
+
+    def _fits(self, campaign: Campaign, label: str) -> bool:
+        """Whether the campaign's policy can have this release's columns."""
+        key = (campaign.campaign_id, f"{campaign.version} {label}")
+        if self._failed.get(key, 0.0) > self._clock():
+            return False
+        try:
+            self._blank(campaign, label)
+        except GroundswellError as error:
+            log.warning(
+                "campaign_waits", campaign=campaign.campaign_id, release=label, why=str(error)
+            )
+            self._failed[key] = self._clock() + AGAIN_S
+            return False
+        return True
+
+    def _blank(self, campaign: Campaign, label: str) -> Policy:
+        return first_policy(campaign, self._of(campaign, label))
+
+    def _warmed(self, tx: Transaction, campaign: Campaign, label: str) -> Policy | None:
+        """The policy of a new release once it has learned what the leading one has."""
+        key = (campaign.campaign_id, label)
+        if self._failed.get(key, 0.0) > self._clock():
+            return None
+        learned = dict(_learned(tx, campaign.campaign_id))
+        try:
+            if key not in self._warming:
+                policy = self._blank(campaign, label)
+                if not learned:
+                    return policy
+                encoder = self._of(campaign, label)
+                self._warming[key] = WarmUp(self._read_log, policy, encoder, campaign)
+            found = self._warming[key].policy_for(learned)
+        except GroundswellError as error:
+            log.warning(
+                "pair_not_ready", campaign=campaign.campaign_id, release=label, why=str(error)
+            )
+            self._warming.pop(key, None)
+            self._failed[key] = self._clock() + AGAIN_S
+            return None
+        if found is not None:
+            del self._warming[key]
+        return found
+
+    def _of(self, campaign: Campaign, label: str) -> ContextEncoder:
+        release = self._releases.encoder(label)
+        assert release is not None
+        return ContextEncoder(campaign.context, release)
+
+    @staticmethod
+    def _keep(tx: Transaction, state: CampaignState, label: str, snapshot: PolicySnapshot) -> None:
+        publish(tx, snapshot, label)
+        if label not in state.pairs:
+            state.pairs.append(label)
+            store(tx, campaign_key(state.campaign.campaign_id), state)
+
+    @staticmethod
+    def _drop(tx: Transaction, state: CampaignState, label: str) -> None:
+        drop_pair(tx, state.campaign.campaign_id, label)
+        state.pairs.remove(label)
+        store(tx, campaign_key(state.campaign.campaign_id), state)
+
+
+def _pair(tx: Transaction, state: CampaignState, label: str) -> PolicySnapshot:
+    found = newest_snapshot(tx, state.campaign.campaign_id, label)
+    assert found is not None
+    return found
+
+
+def _learned(tx: Transaction, campaign_id: str) -> Iterator[tuple[tuple[int, int], int]]:
+    """By wave and shard: examples that the snapshots contain."""
+    for key, raw in tx.scan(learned_prefix(campaign_id)):
+        yield read_learned(key), int(raw)

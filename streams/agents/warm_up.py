@@ -1,0 +1,143 @@
+"""A policy for another release of the encoder: learned from the log, beside the worker's own work.
+
+What is read again must be what the campaign's newest snapshot contains, neither more nor less:
+updates that come later are learned by both policies. A user shard writes the examples of a wave
+in the order in which it tells the learner of them, so the first n examples of (wave, shard) in
+`learning-examples` are those that n rows of updates told of.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+import numpy as np
+import structlog
+
+from schemas.campaign import Campaign
+from schemas.errors import GroundswellError
+from schemas.learning import LearningExample
+from streams.core.encoding import ContextEncoder, action_set
+from streams.core.learning import BLOCK
+from streams.core.policies import Examples, Policy
+
+__all__ = ["COMPLETE", "Learned", "ReadLog", "WarmUp"]
+
+log = structlog.get_logger()
+
+# By wave and shard: rows that a snapshot contains. Under COMPLETE: of the waves before this one it
+# contains all.
+Learned = Mapping[tuple[int, int], int]
+COMPLETE = (-1, 0)
+
+
+class ReadLog(Protocol):
+    """Reads the log to its end as of now."""
+
+    def __call__(self) -> Iterator[tuple[int, LearningExample]]:
+        """Each example with its user shard; those of one shard in their order."""
+        ...
+
+
+class WarmUp:
+    """One policy in the making. Its methods are called by the learner, its thread does the work.
+
+    Parameters
+    ----------
+    policy
+        That has learned nothing, of the release's dimensions.
+    encoder
+        Of the release that the policy is for.
+    """
+
+    def __init__(
+        self, read: ReadLog, policy: Policy, encoder: ContextEncoder, campaign: Campaign
+    ) -> None:
+        self._read = read
+        self._policy = policy
+        self._encoder = encoder
+        self._campaign = campaign
+        self._learned: dict[tuple[int, int], int] = {}
+        self._asked: Learned = {}
+        self._failure: GroundswellError | None = None
+        self._thread: threading.Thread | None = None
+
+    def policy_for(self, learned: Learned) -> Policy | None:
+        """The policy once it has learned just this; until then None, and it is worked on.
+
+        Raises
+        ------
+        GroundswellError
+            What the log, or an example in it, made impossible.
+        """
+        if self._thread is not None and self._thread.is_alive():
+            return None
+        if self._failure is not None:
+            raise self._failure
+        if self._thread is not None and self._asked == learned:
+            return self._policy
+        self._asked = dict(learned)
+        self._thread = threading.Thread(target=self._catch_up, name="warm-up", daemon=True)
+        self._thread.start()
+        return None
+
+    def _catch_up(self) -> None:
+        try:
+            for block in _blocks(self._missing(), self._campaign, self._encoder):
+                self._policy.learn_many(block)
+        except GroundswellError as error:
+            self._failure = error
+        except Exception as error:
+            log.exception("warm_up_failed", campaign=self._campaign.campaign_id)
+            self._failure = GroundswellError(f"{type(error).__name__}: {error}")
+
+    def _missing(self) -> Iterator[LearningExample]:
+        """Examples that were asked for and not learned yet."""
+        passed: dict[tuple[int, int], int] = {}
+        for shard, example in self._read():
+            if example.campaign_id != self._campaign.campaign_id or not example.learn:
+                continue
+            key = (example.wave, shard)
+            number = passed[key] = passed.get(key, 0) + 1
+            complete = example.wave < self._asked.get(COMPLETE, 0)
+            if number > self._learned.get(key, 0) and (
+                complete or number <= self._asked.get(key, 0)
+            ):
+                self._learned[key] = number
+                yield example
+
+
+def _blocks(
+    examples: Iterator[LearningExample], campaign: Campaign, encoder: ContextEncoder
+) -> Iterator[Examples]:
+    actions = action_set(campaign)
+    rows = {name: row for row, name in enumerate(actions.ids)}
+
+    def block(part: list[LearningExample]) -> Examples:
+        taken = [rows[example.action] for example in part]
+        contexts = np.array(
+            [np.frombuffer(example.context, "<f4") for example in part], dtype=np.float64
+        )
+        nan = float("nan")
+        previous = (example.previous_reward for example in part)
+        return Examples(
+            contexts=encoder.encode_again(contexts, [example.features for example in part]),
+            actions=tuple(example.action for example in part),
+            action_features=actions.features[taken],
+            rewards=np.array([example.reward for example in part]),
+            previous=np.array([nan if value is None else value for value in previous]),
+            at_ms=np.array([example.decided_at_ms for example in part], dtype=np.int64),
+        )
+
+    part: list[LearningExample] = []
+    for example in examples:
+        if example.action not in rows:
+            continue
+        if part and len(example.context) != len(part[0].context):  # a release of another width
+            yield block(part)
+            part = []
+        part.append(example)
+        if len(part) == BLOCK:
+            yield block(part)
+            part = []
+    if part:
+        yield block(part)

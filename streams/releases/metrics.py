@@ -1,0 +1,19 @@
+"""What a worker counts of encoder releases, for Prometheus."""
+
+from prometheus_client import Counter, Gauge
+
+__all__ = ["LIVE", "LOAD_SECONDS", "REFUSED"]
+
+REFUSED = Counter(
+    "groundswell_encoder_refused",
+    "Announced releases that failed a check, or could not be fetched",
+    ["encoder", "version"],
+)
+LIVE = Gauge(
+    "groundswell_encoder_live", "1 for the release that new waves are decided with", ["release"]
+)
+LOAD_SECONDS = Gauge(
+    "groundswell_encoder_load_seconds",
+    "Time that fetching, checking and warming up took",
+    ["release"],
+)

@@ -1,0 +1,219 @@
+"""Releases that this worker has loaded: fetched and checked in a thread, offered when ready."""
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from schemas.encoder_releases import EncoderRelease, EncoderReleases
+from schemas.errors import ReleaseError
+from streams.releases.encoder import Encoder
+from streams.releases.metrics import LIVE, LOAD_SECONDS, REFUSED
+
+__all__ = ["Fetch", "Offered", "Standing"]
+
+log = structlog.get_logger()
+
+RETRY_S = 30.0  # a store may be away for a while
+MOST_LOADED = 8  # those in a role, and those that running waves are pinned to
+
+
+class Fetch(Protocol):
+    """What `Fetcher.fetch` does."""
+
+    def __call__(
+        self, name: str, release: EncoderRelease, *, live: str | None, rollback: bool
+    ) -> Encoder:
+        """Fetch, verify and open a release; raises ReleaseError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Labels (name@version) of an encoder's releases by role, those that are loaded alone.
+
+    Attributes
+    ----------
+    live
+        What new waves are decided with: the announced one, or the last good one while that is
+        not loaded or was refused.
+    """
+
+    live: str | None = None
+    shadow: str | None = None
+    previous: str | None = None
+
+    def labels(self) -> frozenset[str]:
+        """Every release in a role."""
+        return frozenset(filter(None, (self.live, self.shadow, self.previous)))
+
+
+class Offered:
+    """What the announcements ask for, loaded one by one beside the worker's own work.
+
+    A release that fails a check is refused with its reason in the log and a metric, and tried
+    again later; the last good one goes on serving. Look-ups never wait, and are safe from any
+    thread.
+
+    Parameters
+    ----------
+    fetch
+        `Fetcher.fetch`, or the like.
+    retry_s
+        Seconds until what was refused is tried again.
+    """
+
+    def __init__(self, fetch: Fetch, retry_s: float = RETRY_S) -> None:
+        self._fetch = fetch
+        self._retry_s = retry_s
+        self._announced: dict[str, EncoderReleases] = {}
+        self._loaded: dict[str, Encoder] = {}  # by label
+        self._standing: dict[str, Standing] = {}
+        self._asked: dict[str, None] = {}  # labels that running waves are pinned to
+        self._refused: dict[str, tuple[float, str]] = {}  # by label: try again when, and why
+        self._changed = threading.Condition()
+        self._ended = False
+        self._thread = threading.Thread(target=self._run, name="encoder-releases", daemon=True)
+
+    def start(self) -> None:
+        """Begin to load."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Load nothing more."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+
+    def take(self, name: str, announced: EncoderReleases | None) -> None:
+        """An announcement came; None where it was deleted: what is loaded goes on serving."""
+        with self._changed:
+            known = self._announced.get(name)
+            if announced is None or (known is not None and announced.step < known.step):
+                return
+            self._announced[name] = announced
+            self._refused = {  # an operator's step may be the cure: look again at once
+                label: held
+                for label, held in self._refused.items()
+                if label.partition("@")[0] != name
+            }
+            self._changed.notify()
+
+    def standing(self, name: str) -> Standing:
+        """Which loaded releases of an encoder stand in which role."""
+        return self._standing.get(name, Standing())
+
+    def encoder(self, label: str) -> Encoder | None:
+        """A release by its label; None while it is not loaded, which this asks for."""
+        found = self._loaded.get(label)
+        if found is None and label not in self._asked:
+            with self._changed:
+                self._asked[label] = None
+                self._changed.notify()
+        return found
+
+    @property
+    def loaded(self) -> frozenset[str]:
+        """Labels of the releases that are loaded."""
+        return frozenset(self._loaded)
+
+    def refusals(self) -> dict[str, str]:
+        """Why releases that are wanted were refused, by label."""
+        return {label: reason for label, (_, reason) in self._refused.items()}
+
+    def _run(self) -> None:
+        while not self._ended:
+            wanted = self._next_wanted()
+            if wanted is not None:
+                self._load(*wanted)
+                continue
+            with self._changed:
+                if not self._ended and self._next_wanted() is None:
+                    self._changed.wait(self._pause_s())
+
+    def _pause_s(self) -> float | None:
+        times = [at for at, _ in self._refused.values()]
+        return max(min(times) - time.monotonic(), 0.0) + 0.01 if times else None
+
+    def _next_wanted(self) -> tuple[str, EncoderRelease, EncoderReleases] | None:
+        now = time.monotonic()
+        for name, announced in list(self._announced.items()):
+            roles = filter(None, (announced.live, announced.previous, announced.shadow))
+            asked = [label.partition("@")[2] for label in self._asked if _of(label, name)]
+            for version in dict.fromkeys([*roles, *asked]):
+                label = f"{name}@{version}"
+                refused = self._refused.get(label)
+                if label in self._loaded or (refused is not None and refused[0] > now):
+                    continue
+                release = next((r for r in announced.releases if r.version == version), None)
+                if release is not None:
+                    return name, release, announced
+            self._settle(name, announced)
+        return None
+
+    def _load(self, name: str, release: EncoderRelease, announced: EncoderReleases) -> None:
+        label, started = f"{name}@{release.version}", time.monotonic()
+        served = self.standing(name).live
+        becomes_live = release.version == announced.live
+        try:
+            encoder = self._fetch(
+                name,
+                release,
+                live=served.partition("@")[2] if served and becomes_live else None,
+                rollback=announced.rollback,
+            )
+        except ReleaseError as error:
+            self._refuse(label, str(error))
+            return
+        except Exception as error:  # whatever it was: the last good one goes on serving
+            log.exception("encoder_loading_failed", release=label)
+            self._refuse(label, f"{type(error).__name__}: {error}")
+            return
+        LOAD_SECONDS.labels(label).set(time.monotonic() - started)
+        self._refused.pop(label, None)
+        self._loaded[label] = encoder
+        log.info("encoder_loaded", release=label, seconds=round(time.monotonic() - started, 2))
+        self._settle(name, announced)
+
+    def _refuse(self, label: str, reason: str) -> None:
+        before = self._refused.get(label)
+        self._refused[label] = (time.monotonic() + self._retry_s, reason)
+        name, _, version = label.partition("@")
+        REFUSED.labels(name, version).inc()
+        if before is None or before[1] != reason:
+            log.error("encoder_refused", release=label, why=reason)
+
+    def _settle(self, name: str, announced: EncoderReleases) -> None:
+        """Offer what is loaded in the roles that it has now."""
+
+        def loaded(version: str | None) -> str | None:
+            label = f"{name}@{version}"
+            return label if version is not None and label in self._loaded else None
+
+        before = self.standing(name)
+        last_good = None if announced.live is None else before.live
+        standing = Standing(
+            live=loaded(announced.live) or last_good,
+            shadow=loaded(announced.shadow),
+            previous=loaded(announced.previous),
+        )
+        if standing != before:
+            self._standing[name] = standing
+            for label in {before.live, standing.live} - {None}:
+                LIVE.labels(label).set(label == standing.live)
+            log.info("encoder_offered", encoder=name, live=standing.live, shadow=standing.shadow)
+        self._drop()
+
+    def _drop(self) -> None:
+        """Let go of the oldest that nothing announced needs any more."""
+        kept = {label for standing in self._standing.values() for label in standing.labels()}
+        spare = [label for label in self._loaded if label not in kept]
+        for label in spare[: max(len(self._loaded) - MOST_LOADED, 0)]:
+            del self._loaded[label]
+            self._asked.pop(label, None)
+
+
+def _of(label: str, name: str) -> bool:
+    return label.partition("@")[0] == name

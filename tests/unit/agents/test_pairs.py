@@ -1,0 +1,336 @@
+"""A campaign's policies survive a new release of its encoder, a promotion and a rollback."""
+
+import time
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+import pytest
+
+from schemas.campaign import Campaign
+from schemas.learning import LearningExample, LearningUpdate
+from schemas.topics import POLICY_SNAPSHOTS, WAVE_STARTS
+from streams.agents.learn import KeepUpdates
+from streams.agents.pairs import Pairs
+from streams.agents.schedule import LeadCampaigns, TakeUpCampaigns
+from streams.agents.snapshots import newest_snapshot
+from streams.agents.state import campaign_key
+from streams.core.encoding import ContextEncoder, action_set, release_label
+from streams.core.policies import Examples, create, from_bytes
+from streams.core.profiles import Profile
+from streams.core.schedule import CampaignState
+from streams.releases.offered import Standing
+from tests.unit.agents.shard import (
+    INTERVAL_MS,
+    NOON,
+    SHARDS,
+    FakeKnown,
+    FakeRelease,
+    FakeReleases,
+    MemoryShard,
+    campaign,
+    clock,
+    sent,
+)
+
+OLD, NEW = "people@1.0.0", "people@2.0.0"
+SIZES = {OLD: 6, NEW: 9}
+SPRING = campaign(waves=20, encoder="people", policy="linear-thompson")
+COUNTRIES = ("de", "fr", "it", "pl", "se")
+
+
+class Leader:
+    """A campaign shard with its log: tells it outcomes as user shards do."""
+
+    def __init__(self, of: Campaign = SPRING) -> None:
+        self.campaign = of
+        self.shard = MemoryShard()
+        self.releases = FakeReleases()
+        self.log: list[tuple[int, LearningExample]] = []
+        self.pairs = Pairs(self.releases, lambda: iter(list(self.log)))
+        self.outcomes: list[Outcome] = []
+        self.shard.apply(TakeUpCampaigns(), [of], "campaigns")
+
+    def lead(self):
+        return self.shard.run(
+            LeadCampaigns(SHARDS, clock(self.shard.now_ms), FakeKnown(), self.pairs, INTERVAL_MS)
+        )
+
+    def lead_until(self, condition) -> None:
+        deadline = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < deadline
+            self.lead()
+            time.sleep(0.01)
+
+    @property
+    def state(self) -> CampaignState:
+        return self.shard.load(campaign_key("spring"), CampaignState)
+
+    def policy(self, label: str | None = None):
+        snapshot = newest_snapshot(self.shard.begin(), "spring", label)
+        assert snapshot is not None
+        return from_bytes(snapshot.state)
+
+    def finish(self, wave: int, n: int = 40, *, open_ones: int = 0) -> None:
+        """Every shard's outcomes of a wave, under the release that the wave is pinned to."""
+        pinned = next(w for w in self.state.waves if w.wave == wave).encoder_version
+        for number in range(SHARDS):
+            told = [self._outcome(wave, number, rank, pinned) for rank in range(n)]
+            self.tell(wave, number, told, pinned, open_ones)
+
+    def _outcome(self, wave: int, shard: int, rank: int, pinned: str) -> "Outcome":
+        rng = np.random.default_rng([wave, shard, rank])
+        profile = Profile(
+            attributes={
+                "age": float(rng.integers(18, 80)),
+                "plan": ("free", "plus")[rng.integers(2)],
+                "country": COUNTRIES[rng.integers(5)],
+            }
+        )
+        release = self.releases.loaded[release_label(pinned)]
+        contexts, features = ContextEncoder(self.campaign.context, release).encode_many(
+            [profile], NOON
+        )
+        return Outcome(
+            profile=profile,
+            context=contexts[0],
+            features=features[0],
+            action=self.campaign.templates[rng.integers(2)].id,
+            reward=float(rng.random() < 0.4),
+        )
+
+    def tell(
+        self, wave: int, shard: int, told: "list[Outcome]", pinned: str, open_ones: int = 0
+    ) -> None:
+        for outcome in told:
+            self.outcomes.append(outcome)
+            self.log.append((shard, outcome.example(wave, pinned)))
+        names = [template.id for template in self.campaign.templates]
+        update = LearningUpdate(
+            campaign_id="spring",
+            wave=wave,
+            shard=shard,
+            policy_version=0,
+            encoder_version=pinned,
+            decided=len(told),
+            open=open_ones,
+            deciding=False,
+            time_ms=NOON,
+            actions=names,
+            action_index=np.array([names.index(o.action) for o in told], "<i4").tobytes(),
+            contexts=np.array([o.context for o in told], "<f4").tobytes(),
+            features=[o.features for o in told],
+            rewards=np.array([o.reward for o in told], "<f8").tobytes(),
+            previous=np.array([o.previous for o in told], "<f8").tobytes(),
+            decided_at_ms=np.full(len(told), NOON, "<i8").tobytes(),
+        )
+        keep = KeepUpdates(SHARDS, clock())
+        assert [o.key for o in self.shard.apply(keep, [update], "learning-updates")] == []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    profile: Profile
+    context: np.ndarray
+    features: bytes
+    action: str
+    reward: float
+    previous: float = float("nan")
+
+    def example(self, wave: int, pinned: str) -> LearningExample:
+        return LearningExample(
+            decision_id="d",
+            campaign_id="spring",
+            campaign_version=1,
+            wave=wave,
+            user_id="u",
+            reason="policy",
+            action=self.action,
+            propensity_kind="drawn",
+            propensity=0.5,
+            actions=[],
+            probabilities=[],
+            context=self.context.astype("<f4").tobytes(),
+            features=self.features,
+            reward=self.reward,
+            previous_reward=None if np.isnan(self.previous) else self.previous,
+            policy_version=0,
+            encoder_version=pinned,
+            decided_at_ms=NOON,
+            closed_at_ms=NOON,
+        )
+
+
+def scores(policy, release: FakeRelease) -> np.ndarray:
+    """What a policy makes of some people: posterior means of all templates."""
+    people = [Profile(attributes={"age": float(age), "country": "it"}) for age in range(20, 60, 5)]
+    contexts, _ = ContextEncoder(SPRING.context, release).encode_many(people, NOON)
+    return policy.expected(contexts, action_set(SPRING))
+
+
+def learned_from(outcomes: list[Outcome], release: FakeRelease):
+    """A policy that was there from the beginning."""
+    encoder, actions = ContextEncoder(SPRING.context, release), action_set(SPRING)
+    policy = create(SPRING.policy, {}, encoder.d_user, actions.d_action)
+    contexts = np.vstack([encoder.encode_many([o.profile], NOON)[0] for o in outcomes])
+    rows = [actions.ids.index(o.action) for o in outcomes]
+    policy.learn_many(
+        Examples(
+            contexts=contexts,
+            actions=tuple(o.action for o in outcomes),
+            action_features=actions.features[rows],
+            rewards=np.array([o.reward for o in outcomes]),
+            previous=np.array([o.previous for o in outcomes]),
+            at_ms=np.full(len(outcomes), NOON),
+        )
+    )
+    return policy
+
+
+def starts(outputs) -> set[str]:
+    return {release_label(start.encoder_version) for start in sent(outputs, WAVE_STARTS)}
+
+
+@pytest.fixture
+def leader():
+    leader = Leader()
+    leader.releases.have(SIZES, live=OLD)
+    assert starts(leader.lead()) == {OLD}
+    leader.finish(0)
+    leader.lead()
+    return leader
+
+
+def test_no_wave_starts_before_a_release_is_live():
+    leader = Leader()
+    assert leader.lead() == []
+    leader.releases.have(SIZES, live=OLD)
+    assert starts(leader.lead()) == {OLD}
+
+
+def test_a_release_that_the_policy_cannot_have_starts_nothing_and_stops_nobody():
+    leader = Leader()
+    leader.releases.loaded[OLD] = FakeRelease(OLD, 4000)
+    leader.releases.roles = Standing(live=OLD)
+    assert leader.lead() == []
+
+
+def test_a_policy_for_the_release_in_shadow_learns_the_log_again(leader):
+    leader.releases.have(SIZES, live=OLD, shadow=NEW)
+    leader.lead_until(lambda: leader.state.pairs == [NEW])
+    new = leader.releases.loaded[NEW]
+    due = scores(learned_from(leader.outcomes, new), new)
+    assert np.abs(scores(leader.policy(NEW), new) - due).max() < 1e-9
+
+
+def test_the_policy_in_shadow_contains_what_the_leading_one_contains_and_no_more(leader):
+    contained = list(leader.outcomes)
+    leader.finish(1, open_ones=1)  # in the log already, and not in a snapshot yet
+    leader.releases.have(SIZES, live=OLD, shadow=NEW)
+    leader.lead_until(lambda: leader.state.pairs == [NEW])
+    new = leader.releases.loaded[NEW]
+    found = scores(leader.policy(NEW), new)
+    assert np.abs(found - scores(learned_from(contained, new), new)).max() < 1e-9
+    leader.finish(1, n=0)
+    leader.lead()
+    found = scores(leader.policy(NEW), new)
+    assert np.abs(found - scores(learned_from(leader.outcomes, new), new)).max() < 1e-9
+
+
+def test_a_promotion_takes_effect_with_the_next_wave_and_forgets_nothing(leader):
+    leader.releases.have(SIZES, live=OLD, shadow=NEW)
+    leader.lead_until(lambda: leader.state.pairs == [NEW])
+    leader.releases.have(SIZES, live=NEW, previous=OLD)
+    leader.lead()
+    assert leader.state.leading == OLD  # wave 1 is under way
+    leader.finish(1)
+    assert starts(leader.lead()) == {NEW}
+    assert (leader.state.leading, leader.state.pairs) == (NEW, [OLD])
+    new = leader.releases.loaded[NEW]
+    found = scores(leader.policy(), new)
+    assert np.abs(found - scores(learned_from(leader.outcomes, new), new)).max() < 1e-9
+
+
+def test_a_rollback_returns_to_a_policy_that_went_on_learning(leader):
+    leader.releases.have(SIZES, live=OLD, shadow=NEW)
+    leader.lead_until(lambda: leader.state.pairs == [NEW])
+    leader.releases.have(SIZES, live=NEW, previous=OLD)
+    leader.finish(1)
+    leader.lead()
+    leader.finish(2)
+    leader.lead()
+    leader.releases.have(SIZES, live=OLD, previous=NEW)
+    leader.finish(3)
+    assert starts(leader.lead()) == {OLD}
+    old = leader.releases.loaded[OLD]
+    found = scores(leader.policy(), old)
+    assert np.abs(found - scores(learned_from(leader.outcomes, old), old)).max() < 1e-9
+
+
+def test_a_release_made_live_without_a_shadow_waits_until_its_policy_is_warm(leader):
+    gate = []
+    leader.pairs = Pairs(leader.releases, lambda: iter(leader.log if gate else waits(gate)))
+    leader.releases.have(SIZES, live=NEW, previous=OLD)
+    leader.finish(1)
+    assert starts(leader.lead()) == {OLD}
+    gate.append(True)
+    leader.lead_until(lambda: NEW in leader.state.pairs)
+    leader.finish(2)
+    assert starts(leader.lead()) == {NEW}
+
+
+def waits(gate: list[bool]):
+    while not gate:
+        time.sleep(0.005)
+    yield from ()
+
+
+def test_versions_rise_through_promotion_and_rollback(leader):
+    versions = []
+
+    def note(outputs) -> None:
+        found = sent(outputs, POLICY_SNAPSHOTS)
+        versions.extend(s.version for s in found if s.wave is None and OLD in s.encoder_version)
+
+    leader.releases.have(SIZES, live=OLD, shadow=NEW)
+    leader.lead_until(lambda: leader.state.pairs == [NEW])
+    leader.releases.have(SIZES, live=NEW, previous=OLD)
+    leader.finish(1)
+    before = leader.state.version
+    note(leader.lead())
+    assert leader.state.version > before
+    assert versions == sorted(versions)
+
+
+def test_a_pair_whose_release_is_refused_is_let_go(leader):
+    leader.releases.have(SIZES, live=OLD, shadow=NEW)
+    leader.lead_until(lambda: leader.state.pairs == [NEW])
+    del leader.releases.loaded[NEW]
+    leader.releases.roles = Standing(live=OLD)
+    leader.releases.refused[NEW] = "one byte is another"
+    leader.finish(1)
+    leader.lead()
+    assert leader.state.pairs == []
+    assert newest_snapshot(leader.shard.begin(), "spring", NEW) is None
+    assert len(leader.state.waves) > 1
+
+
+def test_a_log_that_cannot_be_read_is_tried_again_and_stops_nobody(leader):
+    def broken():
+        raise OSError("no broker")
+        yield
+
+    ticks, readable = count(step=31.0), []
+
+    def read():
+        return iter(leader.log) if readable else broken()
+
+    leader.pairs = Pairs(leader.releases, read, clock=lambda: next(ticks))
+    leader.releases.have(SIZES, live=OLD, shadow=NEW)
+    for _ in range(20):
+        leader.lead()
+        time.sleep(0.01)
+    assert leader.state.pairs == []
+    readable.append(True)
+    leader.lead_until(lambda: leader.state.pairs == [NEW])

@@ -1,0 +1,166 @@
+"""Releases are loaded beside the worker's work, and the last good one goes on serving."""
+
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from schemas.encoder_releases import EncoderRelease, EncoderReleases
+from schemas.errors import ReleaseError
+from streams.releases.offered import MOST_LOADED, Offered, Standing
+
+
+class Shop:
+    """Stands where releases are fetched: gives, refuses, or waits."""
+
+    def __init__(self) -> None:
+        self.refused: dict[str, str] = {}
+        self.fetched: list[tuple[str, str | None, bool]] = []
+        self.open = threading.Event()
+        self.open.set()
+
+    def fetch(self, name, release, *, live, rollback):
+        self.open.wait(10)
+        self.fetched.append((release.version, live, rollback))
+        if release.version in self.refused:
+            raise ReleaseError(self.refused[release.version])
+        return SimpleNamespace(version=f"{name}@{release.version}", z_size=2)
+
+
+def announced(step: int, *versions: str, **roles) -> EncoderReleases:
+    return EncoderReleases(
+        name="people",
+        step=step,
+        releases=[
+            EncoderRelease(
+                version=version,
+                sha256="0" * 64,
+                model_bytes=1,
+                signer="team",
+                published_at_ms=0,
+            )
+            for version in versions
+        ],
+        changed_at_ms=0,
+        **roles,
+    )
+
+
+@pytest.fixture
+def shop():
+    return Shop()
+
+
+@pytest.fixture
+def offered(shop):
+    offered = Offered(shop.fetch)
+    offered.start()
+    yield offered
+    offered.stop()
+
+
+def eventually(condition) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_each_role_is_offered_when_its_release_is_loaded(offered):
+    assert offered.standing("people") == Standing()
+    offered.take("people", announced(1, "1.0.0", "1.1.0", live="1.0.0", shadow="1.1.0"))
+    due = Standing(live="people@1.0.0", shadow="people@1.1.0")
+    eventually(lambda: offered.standing("people") == due)
+    assert offered.encoder("people@1.1.0").version == "people@1.1.0"
+
+
+def test_no_look_up_waits_for_a_release_that_is_being_loaded(offered, shop):
+    offered.take("people", announced(1, "1.0.0", live="1.0.0"))
+    eventually(lambda: offered.standing("people").live == "people@1.0.0")
+    shop.open.clear()
+    offered.take("people", announced(2, "1.0.0", "2.0.0", live="2.0.0", previous="1.0.0"))
+    assert offered.encoder("people@2.0.0") is None
+    assert offered.standing("people").live == "people@1.0.0"
+    shop.open.set()
+    due = Standing(live="people@2.0.0", previous="people@1.0.0")
+    eventually(lambda: offered.standing("people") == due)
+
+
+def test_the_last_good_release_serves_where_the_new_one_is_refused(offered, shop):
+    shop.refused["2.0.0"] = "its signature is nobody's"
+    offered.take("people", announced(1, "1.0.0", live="1.0.0"))
+    eventually(lambda: offered.standing("people").live == "people@1.0.0")
+    offered.take("people", announced(2, "1.0.0", "2.0.0", live="2.0.0", previous="1.0.0"))
+    eventually(lambda: offered.refusals() == {"people@2.0.0": "its signature is nobody's"})
+    assert offered.standing("people").live == "people@1.0.0"
+    assert offered.encoder("people@1.0.0") is not None
+
+
+def test_a_refused_release_is_looked_at_again_with_the_next_step(offered, shop):
+    shop.refused["1.0.0"] = "flipped"
+    offered.take("people", announced(1, "1.0.0", live="1.0.0"))
+    eventually(offered.refusals)
+    shop.refused.clear()
+    offered.take("people", announced(2, "1.0.0", live="1.0.0"))
+    eventually(lambda: offered.standing("people").live == "people@1.0.0")
+    assert offered.refusals() == {}
+
+
+def test_a_refused_release_is_tried_again_after_a_while(shop):
+    shop.refused["1.0.0"] = "the store is away"
+    offered = Offered(shop.fetch, retry_s=0.05)
+    offered.start()
+    offered.take("people", announced(1, "1.0.0", live="1.0.0"))
+    eventually(offered.refusals)
+    shop.refused.clear()
+    eventually(lambda: offered.standing("people").live == "people@1.0.0")
+    offered.stop()
+
+
+def test_the_check_of_age_knows_what_served_before_and_whether_it_is_a_rollback(offered, shop):
+    offered.take("people", announced(1, "2.0.0", live="2.0.0"))
+    eventually(lambda: offered.standing("people").live == "people@2.0.0")
+    roles = {"live": "1.0.0", "previous": "2.0.0", "rollback": True}
+    offered.take("people", announced(2, "1.0.0", "2.0.0", **roles))
+    eventually(lambda: offered.standing("people").live == "people@1.0.0")
+    assert shop.fetched == [("2.0.0", None, False), ("1.0.0", "2.0.0", True)]
+
+
+def test_an_announcement_older_than_the_known_one_changes_nothing(offered):
+    offered.take("people", announced(5, "1.0.0", live="1.0.0"))
+    eventually(lambda: offered.standing("people").live == "people@1.0.0")
+    offered.take("people", announced(4, "0.9.0", live="0.9.0"))
+    offered.take("people", None)
+    time.sleep(0.05)
+    assert offered.standing("people") == Standing(live="people@1.0.0")
+
+
+def test_a_release_that_a_running_wave_is_pinned_to_is_loaded_though_it_has_no_role(offered):
+    offered.take("people", announced(1, "1.0.0", "2.0.0", live="2.0.0"))
+    eventually(lambda: offered.standing("people").live is not None)
+    assert offered.encoder("people@1.0.0") is None
+    eventually(lambda: offered.encoder("people@1.0.0") is not None)
+    assert offered.standing("people") == Standing(live="people@2.0.0")
+
+
+def test_few_releases_stay_loaded(offered):
+    versions = [f"1.{number}.0" for number in range(20)]
+    offered.take("people", announced(1, *versions, live="1.0.0"))
+    for version in versions:
+        offered.encoder(f"people@{version}")
+    eventually(lambda: offered.encoder("people@1.19.0") is not None)
+    assert len(offered.loaded) <= MOST_LOADED
+    assert offered.encoder("people@1.0.0") is not None
+
+
+def test_what_nobody_foresaw_refuses_the_release_and_not_the_worker(shop):
+    def broken(_name, _release, *, live, rollback):
+        raise ZeroDivisionError(f"of all things, {live} {rollback}")
+
+    offered = Offered(broken)
+    offered.start()
+    offered.take("people", announced(1, "1.0.0", live="1.0.0"))
+    eventually(offered.refusals)
+    assert offered.refusals() == {"people@1.0.0": "ZeroDivisionError: of all things, None False"}
+    offered.stop()
