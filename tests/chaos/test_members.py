@@ -15,7 +15,7 @@ from tests.kafka.harness import Deployment, deployment
 
 pytestmark = [pytest.mark.chaos, pytest.mark.kafka, pytest.mark.timeout(900)]
 
-SESSION_S = 30
+SESSION_S = 60
 TIMES = 3
 
 
@@ -46,7 +46,12 @@ def longest_pause_s(deployed: Deployment, shards: set[int], since: float, until:
 
 
 def comes_back(deployed: Deployment, *, kill: bool) -> Harm:
-    """End worker 0 and start it again, some times; look at what the other one commits."""
+    """End worker 0 and start it again, some times; look at what the other one commits.
+
+    A killed worker leaves transactions open. What its ingest had written into the others' inputs,
+    and all that stands behind it, is not read before they are aborted: when the worker is back, or
+    at `transaction_timeout_s`. So their pause is then as long as its absence, whoever is a member.
+    """
     time.sleep(5)
     others = users_of(deployed, 1)
     pauses, away = [], []
@@ -64,13 +69,14 @@ def comes_back(deployed: Deployment, *, kill: bool) -> Harm:
         time.sleep(5)
         pauses.append(longest_pause_s(deployed, others, began, time.time() - 0.5))
     moved = deployed.count(1, "shards_closed") + deployed.count(1, "shards_opened") - 1
+    pause = "longest pause of the others"
     return Harm(
         TIMES,
         [
-            at_most("longest pause of the others", max(pauses), "s", 1),
+            seen(pause, max(pauses), "s") if kill else at_most(pause, max(pauses), "s", 1),
             at_most("shards of the others that moved", moved, "", 0),
             seen("longest pause of the others before", usual, "s"),
-            seen("longest absence", max(away), "s"),
+            at_most("longest absence", max(away), "s", SESSION_S),
         ],
     )
 

@@ -2,10 +2,13 @@
 
 import secrets
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import TopicPartition
+from structlog.testing import capture_logs
 
 from streams.kafka.shard import Shard
 from tests.chaos.report import Row, at_least, at_most, seen
@@ -58,10 +61,20 @@ def right(shard: Shard, records: int, keys: int) -> int:
     return sum(held[b"p%09d" % key].endswith(b"%d" % number) for key, number in newest.items())
 
 
+def tells(lines: Sequence[Mapping[str, Any]]) -> int:
+    """Lines of progress: the rate, and fewer records left in each."""
+    progress = [line for line in lines if line["event"] == "shard_restore"]
+    left = [line["left"] for line in progress]
+    assert left == sorted(left, reverse=True)
+    assert left[-1] == 0
+    return sum(line["per_s"] > 0 for line in progress)
+
+
 def test_a_million_records_are_restored_at_fifty_thousand_a_second(bench):
     row = Row(fault="restore of a changelog of 1,000,000 records", injected=1, events=RECORDS)
     write_changelog(bench, RECORDS, RECORDS)
-    shard, took = opened(bench, "empty disk")
+    with capture_logs() as lines:
+        shard, took = opened(bench, "empty disk")
     row.compare("keys", RECORDS, right(shard, RECORDS, RECORDS))
     shard.close()
     again, took_again = opened(bench, "empty disk")
@@ -69,6 +82,7 @@ def test_a_million_records_are_restored_at_fifty_thousand_a_second(bench):
     row.figures = [
         at_least("restored", RECORDS / took, "records/s", LEAST_PER_S),
         at_most("opened again with its disk", took_again, "s", 5),
+        at_least("lines that tell rate and remaining", tells(lines), "", took // 3),
     ]
     row.keep()
 
