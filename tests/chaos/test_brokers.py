@@ -42,7 +42,10 @@ def deployed_on(bootstrap: str, directory: Path) -> Iterator[Deployment]:
         admin=AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}),
     )
     prefix = f"c-{secrets.token_hex(3)}-"
-    with deployment(known, prefix, directory, replication=3, min_insync=2) as made:
+    settings = {"GROUNDSWELL_SESSION_TIMEOUT_S": "10"}  # the default
+    with deployment(
+        known, prefix, directory, replication=3, min_insync=2, settings=settings
+    ) as made:
         yield made
 
 

@@ -77,7 +77,8 @@ def _applied(changelog: Changelog) -> int:
 
 
 def test_a_burst_is_worked_off_and_memory_does_not_grow(kafka, namespace, tmp_path: Path):
-    with deployment(kafka, namespace, tmp_path) as deployed:
+    settings = {"GROUNDSWELL_SESSION_TIMEOUT_S": "10"}  # the default
+    with deployment(kafka, namespace, tmp_path, settings=settings) as deployed:
         name = "1,500 events/s for 15 min, then three times that for 30 s"
         row = run(deployed, name, soak, users=5000, rate=RATE, waves=10, window_s=60)
     row.keep()
