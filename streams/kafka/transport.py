@@ -14,6 +14,7 @@ What differs from Faust's own, and why:
 - Holes. In a rebalance Faust drops records that it has fetched. In a topic that is written by
   transactions, or compacted, offsets jump all the same. The fetcher knows the difference: a
   chunk carries the jumps that it vouches for, so that a shard can tell a hole from a loss.
+- Heartbeats. They go on while shards are opened: a restore may be longer than a session.
 - Ends. For each partition the position, the end of the log and the moment at which they were
   seen together are kept, so that a shard knows when it has read an input to its end.
 """
@@ -27,6 +28,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer import fetcher as aiokafka_fetcher
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.services import WaitResults
@@ -81,6 +83,14 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._partition_assignment_strategy = [transport.assignor]  # noqa: SLF001
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001
         return consumer
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Take over, and keep on telling the group that this member lives.
+
+        aiokafka begins to when this returns; a restore may take longer than a session lasts.
+        """
+        self._ensure_consumer()._coordinator._start_heartbeat_task()  # noqa: SLF001
+        await super().on_partitions_assigned(assigned, generation_id)
 
     async def leave(self) -> None:
         """Stop the client; without static membership the group hears of it at once."""
@@ -356,7 +366,13 @@ def check_overrides() -> None:
     expected: tuple[tuple[type, tuple[str, ...]], ...] = (
         (
             driver.AIOKafkaConsumerThread,
-            ("_create_worker_consumer", "_fetch_records", "__post_init__"),
+            (
+                "_create_worker_consumer",
+                "_ensure_consumer",
+                "_fetch_records",
+                "__post_init__",
+                "on_partitions_assigned",
+            ),
         ),
         (
             driver.Consumer,
@@ -372,6 +388,7 @@ def check_overrides() -> None:
         ),
         (driver.Transport, ("Conductor", "create_conductor")),
         (Conductor, ("_build_handler", "_update_callback_map")),
+        (GroupCoordinator, ("_start_heartbeat_task",)),
         (aiokafka_fetcher.Fetcher, ("fetched_records", "_create_fetch_waiter")),
         (aiokafka_fetcher.PartitionRecords, ("_consumer_record",)),
     )

@@ -262,3 +262,21 @@ def test_another_faust_is_refused_by_name(monkeypatch):
 def test_a_client_is_given_every_address_of_a_cluster():
     urls = broker_urls("one:9092, two:9093,three")
     assert module.driver.server_list(urls, 9092) == ["one:9092", "two:9093", "three:9092"]
+
+
+def test_the_group_is_told_that_a_member_lives_while_it_opens_its_shards():
+    told: list[str] = []
+
+    async def open_shards(*_: Any) -> None:
+        told.append("opens")
+
+    async def run() -> None:
+        thread = notes()
+        coordinator = SimpleNamespace(_start_heartbeat_task=lambda: told.append("beats"))
+        thread._consumer = SimpleNamespace(_coordinator=coordinator)  # type: ignore[assignment]
+        thread.consumer = SimpleNamespace(threadsafe_partitions_assigned=open_shards)  # type: ignore[assignment]
+        thread.thread_loop = asyncio.get_running_loop()
+        await thread.on_partitions_assigned({PARTITION}, 7)
+
+    asyncio.run(run())
+    assert told == ["beats", "opens"]
