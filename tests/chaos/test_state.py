@@ -82,15 +82,15 @@ def test_what_was_deleted_while_a_worker_was_away_for_long_does_not_come_back(
         with Sender(deployed) as sender:
             # Open decisions are state until the horizon; then they are deleted.
             deployed.apply(
-                campaign(waves=1, attribution_window_ms=20_000, correction_horizon_ms=21_000)
+                campaign(waves=1, attribution_window_ms=20_000, correction_horizon_ms=90_000)
             )
             wait_until(lambda: len(deployed.decisions()) == len(people), 60, "all are decided")
             deployed.kill(0)
             away = copy_stores(deployed, 0, "copy")
             deployed.start(1)
             deployed.wait_open(1)
-            wait_until(lambda: deployed.reports()[0].status == "closed", 90, "the wave closes")
-            wait_until(lambda: not _ledgers(deployed), 60, "the decisions are forgotten")
+            wait_until(lambda: deployed.reports()[0].status == "closed", 120, "the wave closes")
+            wait_until(lambda: not _ledgers(deployed), 180, "the decisions are forgotten")
             snapshot = deployed.settled_snapshot(sender)
         assert deployed.terminate(1) == 0
         gone = _compact_tombstones_away(deployed, away)
