@@ -31,7 +31,7 @@ from streams.agents.attribute import Attribute, CloseDue
 from streams.agents.clock import Clock
 from streams.agents.decide import DecideChunk, StartWaves
 from streams.agents.followed import Followed, read_log
-from streams.agents.ingest import Ingest
+from streams.agents.ingest import Ingest, Vouch
 from streams.agents.learn import KeepUpdates
 from streams.agents.logged import EnterLogged
 from streams.agents.pairs import Pairs
@@ -42,7 +42,7 @@ from streams.agents.triggers import Triggers
 from streams.kafka.assignor import CoPartitionedAssignor
 from streams.kafka.conductor import chunks
 from streams.kafka.followers import Follower
-from streams.kafka.provision import Shape, ensure_topics
+from streams.kafka.provision import Shape, TopicState, ensure_topics
 from streams.kafka.reach import require_broker
 from streams.kafka.shard import Handler, ShardConfig, ShardKind, Step
 from streams.kafka.shards import EXIT_BUG, Shards
@@ -86,6 +86,8 @@ def _kinds(settings: Settings) -> tuple[ShardKind, ShardKind, ShardKind]:
             inputs=named(USER_EVENTS, REWARDS, LOGGED_DECISIONS, WAVE_STARTS),
             timed=named(USER_EVENTS, REWARDS, LOGGED_DECISIONS),
             changelog=SHARD_CHANGELOG,
+            # In a replay records alone move time.
+            vouched=named(USER_EVENTS, REWARDS) if settings.clock == "wall" else (),
         ),
         ShardKind(
             name="campaigns",
@@ -96,7 +98,7 @@ def _kinds(settings: Settings) -> tuple[ShardKind, ShardKind, ShardKind]:
         ShardKind(
             name="sources",
             inputs=tuple(settings.source_topics),
-            timed=(),
+            timed=tuple(settings.source_topics),
             changelog=INGEST_CHANGELOG,
         ),
     )
@@ -179,6 +181,7 @@ class Worker:
 
     def _make_shards(self) -> Shards:
         settings = self._settings
+        topics = self._topics()
         config = ShardConfig(
             bootstrap=settings.bootstrap,
             app=settings.topic_prefix + settings.app,
@@ -187,7 +190,8 @@ class Worker:
             transaction_timeout_s=settings.transaction_timeout_s,
             codec=self._codec,
             store_options=StoreOptions(settings.store_cache_mb),
-            topic_ids=self._topic_ids(),
+            topic_ids={name: state.topic_id for name, state in topics.items()},
+            partitions={name: state.partitions for name, state in topics.items()},
         )
         interval_ms = int(settings.snapshot_interval_s * 1000)
         users: list[Step] = [
@@ -205,12 +209,13 @@ class Worker:
             self._app,
             self._kinds,
             config,
-            {"users": users, "campaigns": campaigns},
+            {"users": users, "campaigns": campaigns, "sources": [Vouch()]},
             wall_clock=settings.clock == "wall",
             watchdog_s=settings.watchdog_s,
             commit_interval_s=settings.commit_interval_s,
             batch_size=settings.batch_size,
             urgent=self._follower.urgent,
+            vouched_ms=lambda: self._follower.vouched_ms,
         )
 
     def _pairs(self) -> Pairs:
@@ -219,10 +224,9 @@ class Worker:
             self._offered, partial(read_log, settings.bootstrap, settings.topic_prefix, self._codec)
         )
 
-    def _topic_ids(self) -> dict[str, str]:
+    def _topics(self) -> dict[str, TopicState]:
         admin = AdminClient({"bootstrap.servers": self._settings.bootstrap, "log_level": 2})
-        states = ensure_topics(admin, shape_of(self._settings), create=False)
-        return {name: state.topic_id for name, state in states.items()}
+        return ensure_topics(admin, shape_of(self._settings), create=False)
 
     def _attach_agents(self) -> None:
         users = self._settings.user_partitions

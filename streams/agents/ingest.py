@@ -7,9 +7,12 @@ from schemas.records import Reward, UserEvent
 from schemas.topics import REWARDS, USER_EVENTS, Topic
 from schemas.wire import Unreadable
 from streams.agents.clock import Clock
+from streams.kafka.followers import VOUCHED
 from streams.kafka.transaction import Incoming, Transaction
 
-__all__ = ["Ingest"]
+__all__ = ["Ingest", "Vouch"]
+
+VOUCH_MS = 500  # between two of its transactions: windows close so much later
 
 
 class Ingest:
@@ -27,6 +30,7 @@ class Ingest:
 
     def __call__(self, tx: Transaction, batch: Sequence[Incoming]) -> None:
         """Send each good record on under its user; the others to the dead letters."""
+        ahead_of_ms = self._clock.ahead_of_ms()
         for record in batch:
             kind: type[UserEvent | Reward]
             target: Topic
@@ -46,7 +50,24 @@ class Ingest:
             if refusal is not None:
                 tx.dead_letter(record, refusal)
             else:
+                tx.saw(record.topic, read.occurred_at_ms, ahead_of_ms)
                 tx.forward(target, record, read.user_id)
+
+
+class Vouch:
+    """Says up to when the company's topics have been ingested, for the clock of the windows.
+
+    A shard's inputs may be read to their end while feedback still waits in front of ingest: after
+    a stop of the workers, windows would close without it. What is committed here comes behind the
+    records that it vouches for.
+    """
+
+    def __call__(self, tx: Transaction) -> bool:
+        """Say it, where it is later than what was said; never more to do."""
+        said_ms = int(tx.get(VOUCHED) or b"0")
+        if tx.now_ms >= said_ms + VOUCH_MS:
+            tx.put(VOUCHED, str(tx.now_ms).encode())
+        return False
 
 
 def _oversized(record: Incoming, target: Topic) -> str | None:

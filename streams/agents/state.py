@@ -14,6 +14,8 @@ user shard
 ``o`` campaign, wave                    what is to be told of a wave learned in parts (`Gathering`)
 ``r`` campaign, wave, number            its examples that are not summed up yet (`Rows`)
 ``s`` campaign, wave, rank, template    its sums by half-life and template (`Sums`)
+ingest shard
+``v``                                   up to when the company's topics were ingested: milliseconds
 campaign shard
 ``c`` campaign                          definition and course (`CampaignState`)
 ``b`` campaign[@release][#part]         the newest policy (`PolicySnapshot`)

@@ -1,4 +1,4 @@
-"""What every worker knows: campaigns and policies, followed by a consumer without a group.
+"""What every worker knows: campaigns, policies and how far ingest is, followed by a consumer without a group.
 
 Faust's GlobalTable does not reach all workers (faust-streaming issue 283): here each worker
 has all partitions of the compacted topics assigned, and decides nothing until it has read them
@@ -9,18 +9,26 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 
 import structlog
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Message, TopicPartition
 
 from schemas.campaign import Campaign
 from schemas.encoder_releases import EncoderReleases
 from schemas.learning import PolicySnapshot
-from schemas.topics import CAMPAIGNS, ENCODER_RELEASES, POLICY_SNAPSHOTS, Topic
+from schemas.topics import (
+    CAMPAIGNS,
+    ENCODER_RELEASES,
+    INGEST_CHANGELOG,
+    POLICY_SNAPSHOTS,
+    Topic,
+)
 from schemas.wire import Codec, Unreadable
 from streams.core.snapshots import SnapshotParts
 from streams.kafka.read import bounds, groupless_reader, partitions_of
 from streams.kafka.transaction import Incoming
 
-__all__ = ["Follower"]
+__all__ = ["VOUCHED", "Follower"]
+
+VOUCHED = b"v"  # state key of an ingest shard: up to when it has what the company's topics had
 
 log = structlog.get_logger()
 
@@ -37,7 +45,7 @@ class Follower:
         announced of it is deleted.
     """
 
-    topics: Sequence[Topic] = (CAMPAIGNS, POLICY_SNAPSHOTS, ENCODER_RELEASES)
+    topics: Sequence[Topic] = (CAMPAIGNS, POLICY_SNAPSHOTS, ENCODER_RELEASES, INGEST_CHANGELOG)
 
     def __init__(
         self,
@@ -53,6 +61,7 @@ class Follower:
         self._campaigns: dict[str, Campaign] = {}
         self._snapshots = SnapshotParts()
         self._marks: tuple[bytes, ...] = ()
+        self._vouched: dict[int, int] = {}
         self._ready = threading.Event()
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
@@ -94,6 +103,11 @@ class Follower:
         key = campaign_id if wave is None else f"{campaign_id}/{wave}"
         return self._snapshots.get(key)
 
+    @property
+    def vouched_ms(self) -> int:
+        """Up to when all that the company's topics had has been ingested; 0: not known yet."""
+        return min(self._vouched.values(), default=0)
+
     def _follow(self) -> None:
         try:
             self._read()
@@ -110,7 +124,7 @@ class Follower:
             while True:
                 for message in reader.consume(1000, 0.05):
                     if not message.error():
-                        self._take(message.topic(), message.key(), message.value())
+                        self._take(message)
                 if left:
                     left = self._still_left(reader, left)
                 if not left:
@@ -126,6 +140,8 @@ class Follower:
                 tp = TopicPartition(name, number)
                 low, high = bounds(reader, tp)
                 ends[tp] = high if high > low else 0
+                if topic is INGEST_CHANGELOG:
+                    self._vouched[number] = 0  # each must say something first
         return ends
 
     @staticmethod
@@ -141,9 +157,13 @@ class Follower:
         }
         return {tp: end for tp, end in left.items() if tp not in reached}
 
-    def _take(self, topic: str, key: bytes | None, value: bytes | None) -> None:
+    def _take(self, message: Message) -> None:
+        topic, key, value = message.topic(), message.key(), message.value()
         name = (key or b"").decode("utf-8", "replace")
-        if topic == self._prefix + CAMPAIGNS.name:
+        if topic == self._prefix + INGEST_CHANGELOG.name:
+            if key == VOUCHED and value is not None:
+                self._vouched[message.partition()] = int(value)
+        elif topic == self._prefix + CAMPAIGNS.name:
             campaign = self._codec.try_decode(value, Campaign) if value is not None else None
             if isinstance(campaign, Unreadable):
                 log.warning("campaign_unreadable", campaign=name, why=campaign.reason)

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -46,6 +46,8 @@ class ShardKind:
     name: str
     inputs: tuple[str, ...]  # full topic names, co-partitioned
     timed: tuple[str, ...]  # those whose records carry event time
+    # those whose time is what others vouch for, whatever their records say
+    vouched: tuple[str, ...] = ()
     changelog: Topic
 
 
@@ -61,6 +63,7 @@ class ShardConfig:
     codec: Codec
     store_options: StoreOptions
     topic_ids: Mapping[str, str]
+    partitions: Mapping[str, int] = field(default_factory=dict)  # the company's topics differ
 
 
 class Meta(msgspec.Struct, array_like=True):
@@ -201,10 +204,14 @@ class Shard:
     def now_ms(self) -> int:
         """Event time: the least over the inputs; one that was read to its end is as late as now."""
         times = (
-            max(self.meta.times.get(topic, 0), self.idle_ms.get(topic, 0))
+            max(self._records_ms(topic), self.idle_ms.get(topic, 0))
             for topic in self.kind.timed
+            if self.number < self._config.partitions.get(topic, self.number + 1)
         )
         return max(min(times, default=0), self.meta.now_ms)
+
+    def _records_ms(self, topic: str) -> int:
+        return 0 if topic in self.kind.vouched else self.meta.times.get(topic, 0)
 
     def contains_up_to(self, topic: str) -> int:
         """The first offset of an input that the state does not contain."""

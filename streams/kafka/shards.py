@@ -42,6 +42,7 @@ SEEK_AGAIN_S = 1.0
 LOST_TAIL_S = 5.0
 REMEMBER_READ_S = 60.0  # of an input that is quiet: how far it was read becomes state
 IDLE_PERIOD_S = 0.1
+ANSWER_MS = 100  # an answer that arrives so much later was given after
 
 ShardId = tuple[str, int]
 
@@ -61,6 +62,7 @@ class Shards:
         commit_interval_s: float,
         batch_size: int,
         urgent: Callable[[Sequence[Incoming]], bool],
+        vouched_ms: Callable[[], int],
     ) -> None:
         self._app = app
         self._kinds = {topic: kind for kind in kinds for topic in kind.inputs}
@@ -71,6 +73,7 @@ class Shards:
         self._commit_interval_s = commit_interval_s
         self._batch_size = batch_size
         self._urgent = urgent
+        self._vouched_ms = vouched_ms
         self._feeds: dict[TP, Feed] = {}
         self._applied = 0
         self._assigned = False
@@ -80,6 +83,7 @@ class Shards:
         self._held: set[ShardId] = set()
         self._seen: dict[TP, int] = {}  # last offset that was applied or skipped
         self._sought: dict[TP, tuple[int, float]] = {}
+        self._vouched: dict[TP, tuple[int, int]] = {}  # up to when, and since when that is known
         self._behind: dict[TP, tuple[int, float]] = {}  # where an input has stood still, since when
         self._gates: dict[ShardId, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._runners: dict[ShardId, asyncio.Task[None]] = {}
@@ -302,8 +306,21 @@ class Shards:
             progress = self._app.consumer.progress(tp)
             if progress and progress.ended and progress.last <= self._seen.get(tp, -1):
                 shard.read_to[topic] = progress.position
-                if self._wall_clock and topic in shard.kind.timed:
+                if not self._wall_clock or topic not in shard.kind.timed:
+                    continue
+                if topic in shard.kind.vouched:
+                    self._note_vouched(shard, tp, progress.at_ms)
+                else:
                     shard.idle_ms[topic] = progress.at_ms
+
+    def _note_vouched(self, shard: Shard, tp: TP, ended_ms: int) -> None:
+        """An input that was read to its end after something was vouched for has all of that."""
+        vouched_ms, since_ms = self._vouched.get(tp, (0, 0))
+        if vouched_ms and ended_ms > since_ms + ANSWER_MS:
+            shard.idle_ms[tp.topic] = min(vouched_ms, ended_ms)
+            vouched_ms = 0
+        if not vouched_ms:
+            self._vouched[tp] = (self._vouched_ms(), int(time.time() * 1000))
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import pytest
 
 from schemas.ids import TIME_MARKER
 from schemas.records import Reward, UserEvent
 from schemas.topics import REWARDS, USER_EVENTS
-from streams.agents.ingest import Ingest
+from streams.agents.ingest import VOUCH_MS, Ingest, Vouch
+from streams.kafka.followers import VOUCHED
 from streams.kafka.transaction import Incoming
 from tests.unit.agents.shard import CODEC, NOON, MemoryShard, clock, refusals
 
@@ -74,3 +77,23 @@ def test_a_dead_letter_keeps_headers_and_says_where_it_came_from():
     headers = dict(tx.outputs[0].headers or ())
     assert headers["trace"] == b"1"
     assert headers["kafka_dlt-original-offset"] == b"41"
+
+
+def test_up_to_when_was_ingested_is_said_behind_what_it_vouches_for_and_not_at_every_turn():
+    shard = MemoryShard(now_ms=NOON)
+    shard.step(Vouch())
+    assert shard.store.pairs[VOUCHED] == str(NOON).encode()
+    for later_ms, said_ms in ((VOUCH_MS - 1, 0), (VOUCH_MS, VOUCH_MS)):
+        shard.now_ms = NOON + later_ms
+        shard.step(Vouch())
+        assert shard.store.pairs[VOUCHED] == str(NOON + said_ms).encode()
+
+
+def test_ingest_has_come_as_far_as_the_records_that_it_has_read():
+    shard = MemoryShard()
+    late, future = (
+        replace(EVENT, occurred_at_ms=NOON - 5000),
+        replace(EVENT, occurred_at_ms=NOON + 600_000),
+    )
+    shard.apply(Ingest(SOURCES, clock()), [late, EVENT, future, b"garbage"], "events")
+    assert shard.times == {"events": NOON}
