@@ -1,4 +1,4 @@
-"""What every worker knows: campaigns, policies and how far ingest is, followed by a consumer without a group.
+"""What every worker knows: campaigns, policies, how far ingest is; by a consumer without a group.
 
 Faust's GlobalTable does not reach all workers (faust-streaming issue 283): here each worker
 has all partitions of the compacted topics assigned, and decides nothing until it has read them
