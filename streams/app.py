@@ -235,9 +235,9 @@ class Worker:
         handlers: dict[str, tuple[str, Handler]] = {
             USER_EVENTS.name: ("profile", fold),
             REWARDS.name: ("attribute", Attribute(users, self._clock)),
-            LOGGED_DECISIONS.name: ("logged", EnterLogged(self._known, users)),
+            LOGGED_DECISIONS.name: ("logged", EnterLogged(self._known, users, self._clock)),
             WAVE_STARTS.name: ("decide", StartWaves()),
-            CAMPAIGNS.name: ("schedule", TakeUpCampaigns()),
+            CAMPAIGNS.name: ("schedule", TakeUpCampaigns(self._settings.campaign_partitions)),
             LEARNING_UPDATES.name: ("learn", KeepUpdates(users, self._clock)),
         }
         prefix = self._settings.topic_prefix

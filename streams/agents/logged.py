@@ -11,6 +11,7 @@ from schemas.ids import LOGGED, TIME_MARKER
 from schemas.records import LoggedDecision
 from schemas.topics import LOGGED_DECISIONS
 from schemas.wire import Unreadable
+from streams.agents.clock import Clock
 from streams.agents.profile import wrong_shard
 from streams.agents.progress import progress_update, tell
 from streams.agents.schedule import check_runnable
@@ -45,12 +46,14 @@ class EnterLogged:
     A record whose action is the time marker ends the log of its campaign and wave in a shard.
     """
 
-    def __init__(self, known: Known, shards: int) -> None:
+    def __init__(self, known: Known, shards: int, clock: Clock) -> None:
         self._known = known
         self._shards = shards
+        self._clock = clock
 
     def __call__(self, tx: Transaction, batch: Sequence[Incoming]) -> None:
         """Enter a batch; what no campaign knows goes to the dead letters."""
+        ahead_of_ms = self._clock.ahead_of_ms()
         waves: dict[WaveId, RunningWave] = {}
         entered: dict[WaveId, list[str]] = {}
         for record in batch:
@@ -58,7 +61,11 @@ class EnterLogged:
             if isinstance(logged, Unreadable):
                 tx.dead_letter(record, logged.reason)
                 continue
-            tx.saw(record.topic, logged.decided_at_ms, LAST_TIME_MS)
+            refusal = self._clock.refusal(logged.decided_at_ms)
+            if refusal is not None:
+                tx.dead_letter(record, refusal)
+                continue
+            tx.saw(record.topic, logged.decided_at_ms, ahead_of_ms)
             wave = (logged.campaign_id, logged.wave)
             try:
                 running = waves.get(wave) or self._running(tx, logged)

@@ -12,7 +12,7 @@ from schemas.checks import LAST_TIME_MS
 from schemas.errors import CampaignError, ExpressionError, GroundswellError
 from schemas.hashing import partition_of
 from schemas.learning import LearningUpdate, PolicySnapshot
-from schemas.topics import LEARNING_UPDATES, WAVE_REPORTS, WAVE_STARTS
+from schemas.topics import CAMPAIGNS, LEARNING_UPDATES, WAVE_REPORTS, WAVE_STARTS
 from schemas.wire import Unreadable
 from streams.agents.clock import Clock
 from streams.agents.definition import check_bounds, check_size, check_taken
@@ -73,13 +73,23 @@ def check_runnable(campaign: Campaign) -> None:
 
 
 class TakeUpCampaigns:
-    """Takes up definitions and their changes."""
+    """Takes up definitions and their changes.
+
+    Parameters
+    ----------
+    shards
+        Number of campaign shards.
+    """
+
+    def __init__(self, shards: int) -> None:
+        self._shards = shards
 
     def __call__(self, tx: Transaction, batch: Sequence[Incoming]) -> None:
         """Take up each; what cannot be run goes to the dead letters and changes nothing."""
         for record in batch:
             if record.value is None:
-                continue  # a definition that was deleted: its course is kept
+                self._stop(tx, record.key)
+                continue
             campaign = tx.codec.try_decode(record.value, Campaign)
             if isinstance(campaign, Unreadable):
                 tx.dead_letter(record, campaign.reason)
@@ -90,15 +100,31 @@ class TakeUpCampaigns:
                 tx.dead_letter(record, str(error))
 
     @staticmethod
-    def _take_up(tx: Transaction, campaign: Campaign, record_key: bytes | None) -> None:
+    def _stop(tx: Transaction, record_key: bytes | None) -> None:
+        """A definition was deleted: its course is kept, and whoever makes it anew goes on."""
+        state = load(tx, b"c" + (record_key or b""), CampaignState)
+        if state is not None:
+            state.campaign = dataclasses.replace(state.campaign, status="stopped")
+            state.deleted = True
+            store(tx, campaign_key(state.campaign.campaign_id), state)
+
+    def _take_up(self, tx: Transaction, campaign: Campaign, record_key: bytes | None) -> None:
         if record_key != campaign.campaign_id.encode():
             raise CampaignError(
                 f"the record's key is not {campaign.campaign_id!r}: key campaigns by their names, "
                 "so that one shard leads each"
             )
+        right = partition_of(campaign.campaign_id, self._shards)
+        if right != tx.number:
+            raise CampaignError(
+                f"campaign {campaign.campaign_id} belongs into partition {right} of "
+                f"{CAMPAIGNS.name}, the record came in {tx.number}: partition by murmur2 of the "
+                "key, as Java's clients and librdkafka's murmur2_random do"
+            )
         key = campaign_key(campaign.campaign_id)
         state = load(tx, key, CampaignState)
-        if state is not None and campaign.version <= state.campaign.version:
+        known = state is not None and not state.deleted
+        if state is not None and known and campaign.version <= state.campaign.version:
             return
         check_runnable(campaign)
         check_size(campaign)
@@ -107,6 +133,7 @@ class TakeUpCampaigns:
         else:
             check_taken(state, campaign)
         state.campaign = campaign
+        state.deleted = False
         store(tx, key, state)
 
 

@@ -54,6 +54,7 @@ import numpy as np
 
 from schemas.campaign import MOST_TEMPLATES, MOST_WAVES, Campaign, ContextFeature, Template
 from schemas.errors import CampaignError, GroundswellError
+from streams.agents.definition import check_size
 from streams.agents.schedule import check_runnable
 from streams.commands.campaign_blocks import read_choosing, read_trigger
 from streams.commands.marked_yaml import Value, load
@@ -123,6 +124,7 @@ def parse_campaign(raw: bytes, file: str, folder: Path, now_ms: int) -> Campaign
     campaign = _campaign(root, folder, now_ms)
     try:
         check_runnable(campaign)
+        check_size(campaign)
         _probe(campaign)
     except GroundswellError as error:
         raise _placed_policy(root, error) from None

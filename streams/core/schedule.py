@@ -73,6 +73,8 @@ class CampaignState(msgspec.Struct, array_like=True):
     leading, pairs
         With an encoder: the label of the release that new waves are decided with, and of those
         whose policies learn beside it.
+    deleted
+        Whether the definition was deleted since: a new one may start again from version 1.
     """
 
     campaign: Campaign
@@ -89,6 +91,7 @@ class CampaignState(msgspec.Struct, array_like=True):
     half_lives_ms: list[float] = []
     leading: str = ""
     pairs: list[str] = []
+    deleted: bool = False
 
     def running(self) -> WaveState | None:
         """The wave that is under way; of a log's, which may come together, the first."""

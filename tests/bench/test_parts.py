@@ -93,7 +93,7 @@ def outcomes(of: Campaign, shard: int) -> list[Outcome]:
 def begun(of: Campaign) -> tuple[MemoryShard, list[RunningWave]]:
     """A campaign shard that leads a wave, and the wave in each shard of the users."""
     leader = MemoryShard()
-    assert refusals(leader.apply(TakeUpCampaigns(), [of], "campaigns")) == []
+    assert refusals(leader.apply(TakeUpCampaigns(1), [of], "campaigns")) == []
     starts = sent(leader.run(LeadCampaigns(SHARDS, clock(), FakeKnown(), INTERVAL_MS)), WAVE_STARTS)
     waves = [
         RunningWave(start, decided=EXAMPLES, open=0, deciding=False, held=EXAMPLES)

@@ -388,3 +388,10 @@ def test_what_a_choice_cannot_be_is_told_with_its_line(line, told):
     with pytest.raises(CampaignError) as error:
         parse(SHORT + line + "\n")
     assert told in str(error.value)
+
+
+def test_a_list_that_no_worker_could_keep_is_told_before_it_is_sent(tmp_path):
+    (tmp_path / "many.csv").write_text("user\n" + "".join(f"{n:0200}\n" for n in range(38_000)))
+    (tmp_path / "c.yaml").write_text(SHORT + "audience: {users_file: many.csv}\n")
+    with pytest.raises(CampaignError, match="say whom it is for with a segment"):
+        read_campaign(tmp_path / "c.yaml", 7)

@@ -64,7 +64,7 @@ class Course:
             NO_PAIRS,
             60_000,
         )
-        self._apply(TakeUpCampaigns(), CAMPAIGN)
+        self._apply(TakeUpCampaigns(1), CAMPAIGN)
 
     def tell(self, wave: int, actions: list[str], rewards: list[float], **progress: object) -> None:
         rank = {name: number for number, name in enumerate(sorted(set(actions)))}

@@ -196,6 +196,8 @@ class FakeKnown:
 
 def incoming(record: Any, topic: str = "input", offset: int = 0) -> Incoming:
     """A record as it comes from a topic; keyed as ours are."""
+    if isinstance(record, Incoming):
+        return record
     if isinstance(record, bytes) or record is None:
         return Incoming(topic, 0, offset, 1, b"key", record)
     key = getattr(record, "user_id", None) or getattr(record, "campaign_id", None) or ""

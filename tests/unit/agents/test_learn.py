@@ -26,7 +26,7 @@ from tests.unit.agents.shard import (
 def led() -> MemoryShard:
     """A campaign shard whose first wave runs."""
     shard = MemoryShard()
-    shard.apply(TakeUpCampaigns(), [campaign()], "campaigns")
+    shard.apply(TakeUpCampaigns(1), [campaign()], "campaigns")
     shard.step(LeadCampaigns(SHARDS, clock(), FakeKnown(), NO_PAIRS, INTERVAL_MS))
     return shard
 
@@ -110,6 +110,6 @@ def test_a_bad_update_stops_none_beside_it():
 
 def test_a_campaign_without_a_context_learns():
     shard = MemoryShard()
-    shard.apply(TakeUpCampaigns(), [campaign(context=[])], "campaigns")
+    shard.apply(TakeUpCampaigns(1), [campaign(context=[])], "campaigns")
     shard.step(LeadCampaigns(SHARDS, clock(), FakeKnown(), NO_PAIRS, INTERVAL_MS))
     assert told(shard, update([1.0, 0.0], contexts=b"")) == []

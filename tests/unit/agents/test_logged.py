@@ -29,8 +29,8 @@ LOG = campaign(status="logged")
 ANN, BOB = users_of(0, 2)
 
 
-def entering(of=LOG) -> EnterLogged:
-    return EnterLogged(FakeKnown({"spring": of} if of else {}), SHARDS)
+def entering(of=LOG, now_ms: int | None = None) -> EnterLogged:
+    return EnterLogged(FakeKnown({"spring": of} if of else {}), SHARDS, clock(now_ms))
 
 
 def logged(number: int = 0, **given) -> LoggedDecision:
@@ -203,3 +203,14 @@ def test_splitting_a_batch_anywhere_gives_the_same_state(size):
         shard.outputs = []
         shard.run(CloseDue(clock()))
     assert raw(parts.outputs) == raw(whole.outputs)
+
+
+def test_a_decision_of_tomorrow_is_refused_where_the_wall_clock_counts_and_moves_no_time():
+    shard = MemoryShard()
+    soon, impossible = logged(1, decided_at_ms=NOON + 600_000), logged(2, decided_at_ms=2 * NOON)
+    (why,) = refusals(shard.apply(entering(now_ms=NOON), [soon, impossible], "logged"))
+    assert "clock" in why
+    assert shard.times == {}
+    replayed = MemoryShard()
+    assert refusals(replayed.apply(entering(), [soon, impossible], "logged")) == []
+    assert replayed.times == {"logged": 2 * NOON}

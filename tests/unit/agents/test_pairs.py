@@ -49,7 +49,7 @@ class Leader:
         self.log: list[tuple[int, LearningExample]] = []
         self.pairs = Pairs(self.releases, lambda: iter(list(self.log)))
         self.outcomes: list[Outcome] = []
-        self.shard.apply(TakeUpCampaigns(), [of], "campaigns")
+        self.shard.apply(TakeUpCampaigns(1), [of], "campaigns")
 
     def lead(self):
         return self.shard.run(

@@ -54,7 +54,7 @@ class Loop:
         self.shards = [MemoryShard(number) for number in range(shards)]
         for shard in self.shards:
             add_people(shard, users_of(shard.number, people))
-        assert refusals(self.leader.apply(TakeUpCampaigns(), [of], "campaigns")) == []
+        assert refusals(self.leader.apply(TakeUpCampaigns(1), [of], "campaigns")) == []
 
     def lead(self, now_ms: int) -> list[WaveStart]:
         self.leader.now_ms = now_ms
@@ -314,7 +314,7 @@ def test_a_campaign_may_change_its_way_of_learning_between_two_waves():
         loop.decide(now_ms)
         loop.at(now_ms + 110_000)
         changed = replace(loop.of, version=2 + wave, learning="examples", changed_at_ms=NOON + 1)
-        assert refusals(loop.leader.apply(TakeUpCampaigns(), [changed], "campaigns")) == []
+        assert refusals(loop.leader.apply(TakeUpCampaigns(1), [changed], "campaigns")) == []
     starts = loop.lead(NOON + 900_000)
     assert {start.half_lives_ms for start in starts} == {None}
     sums = [bool(update.sums) for update in loop.told if update.sums or update.rewards]

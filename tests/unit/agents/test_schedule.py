@@ -56,7 +56,7 @@ class Leader:
         assert self.take_up(of) == []
 
     def take_up(self, of: Campaign) -> list[str]:
-        return refusals(self.shard.apply(TakeUpCampaigns(), [of], "campaigns"))
+        return refusals(self.shard.apply(TakeUpCampaigns(1), [of], "campaigns"))
 
     def lead(self, now_ms: int | None = None):
         self.shard.now_ms = now_ms or self.shard.now_ms
@@ -118,7 +118,7 @@ class Leader:
 )
 def test_a_definition_that_would_stop_a_worker_is_refused(given, why):
     shard = MemoryShard()
-    (told,) = refusals(shard.apply(TakeUpCampaigns(), [campaign(**given)]))
+    (told,) = refusals(shard.apply(TakeUpCampaigns(1), [campaign(**given)]))
     assert re.search(why, told), told
     assert shard.store.pairs == {}
 
@@ -133,9 +133,41 @@ def test_unreadable_and_misplaced_definitions_are_refused_and_deletions_passed_o
     shard = MemoryShard()
     misplaced = Incoming("campaigns", 0, 1, 1, b"autumn", incoming(SPRING).value)
     tx = shard.begin()
-    TakeUpCampaigns()(tx, [incoming(b"garbage"), misplaced, incoming(None)])
+    TakeUpCampaigns(1)(tx, [incoming(b"garbage"), misplaced, incoming(None)])
     assert len(refusals(shard.commit(tx))) == 2
     assert shard.store.pairs == {}
+
+
+def test_a_definition_in_another_shards_partition_is_refused():
+    shards = 5
+    right = partition_of("spring", shards)
+    for number in range(shards):
+        shard = MemoryShard(number)
+        why = refusals(shard.apply(TakeUpCampaigns(shards), [SPRING]))
+        assert [f"partition {right}" in reason for reason in why] == [True] * (number != right)
+        assert bool(shard.store.pairs) == (number == right)
+
+
+def test_a_deleted_campaign_stops_and_goes_on_when_it_is_made_again_from_version_1():
+    leader = Leader(campaign(version=7, waves=3))
+    leader.lead()
+    leader.shard.apply(TakeUpCampaigns(1), [Incoming("campaigns", 0, 5, 1, b"spring", None)])
+    leader.finish(0)
+    assert sent(leader.lead(), WAVE_STARTS) == []
+    assert leader.take_up(campaign(version=1, waves=3)) == []
+    assert {start.wave for start in sent(leader.lead(), WAVE_STARTS)} == {1}
+    assert leader.known.snapshot("spring").examples == SHARDS
+    assert leader.take_up(campaign(version=1, waves=9)) == []  # known by now
+    assert leader.state.campaign.waves == 3
+
+
+def test_a_deleted_campaign_cannot_come_back_as_another_one():
+    leader = Leader(campaign(version=7, waves=3))
+    leader.lead()
+    gone = [Incoming("campaigns", 0, 5, 1, name, None) for name in (b"spring", b"autumn", None)]
+    leader.shard.apply(TakeUpCampaigns(1), gone)
+    (why,) = leader.take_up(campaign(version=1, policy="uniform", policy_params={}))
+    assert "has started" in why
 
 
 def test_an_older_definition_changes_nothing():
