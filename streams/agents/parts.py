@@ -23,7 +23,7 @@ from streams.core.learning import (
     update_columns,
 )
 from streams.core.parts import block_rows, row_bytes, sums_bytes
-from streams.core.policies import Examples, sums_by_action
+from streams.core.policies import Examples, parts_by_action
 from streams.core.sums import added
 from streams.kafka.transaction import Transaction
 
@@ -205,7 +205,7 @@ def _sum_up(tx: Transaction, running: RunningWave, gathering: Gathering, *, rest
 
 def _add(tx: Transaction, running: RunningWave, examples: Examples) -> None:
     for rank, half_life_ms in enumerate(running.start.half_lives_ms or ()):
-        for part in sums_by_action(examples, half_life_ms):
+        for part in parts_by_action(examples, half_life_ms):
             key = _sums_prefix(running) + rank.to_bytes(1, "big") + part.action.encode()
             store(tx, key, added(load(tx, key, Sums), part))
 

@@ -6,7 +6,7 @@ from schemas.campaign import Campaign
 from schemas.errors import BadRecordError
 from schemas.learning import LearningUpdate, Sums
 from streams.core.encoding import ContextEncoder, action_set
-from streams.core.policies import ActionSums, Statistics
+from streams.core.policies import ActionPart, Statistics
 
 __all__ = ["added", "packed", "packed_bytes", "sums_in"]
 
@@ -34,7 +34,7 @@ def packed_bytes(width: int) -> int:
     return 8 * ((1 + width) * (2 + width) // 2 + (1 + width) + 8)
 
 
-def added(before: Sums | None, part: ActionSums) -> Sums:
+def added(before: Sums | None, part: ActionPart) -> Sums:
     """Sums with others of the same action and half-life added."""
     total = part.sums
     if before is not None:
@@ -45,7 +45,7 @@ def added(before: Sums | None, part: ActionSums) -> Sums:
 
 def sums_in(
     update: LearningUpdate, campaign: Campaign, *, trusted: bool = False
-) -> list[ActionSums]:
+) -> list[ActionPart]:
     """The sums of an update, as the policy learns them.
 
     Parameters
@@ -75,7 +75,7 @@ def sums_in(
                 "which it does not have"
             )
         parts.append(
-            ActionSums(
+            ActionPart(
                 action=one.action,
                 features=known.features[rows[one.action]],
                 half_life_ms=one.half_life_ms,

@@ -22,7 +22,7 @@ from streams.core.policies import Examples, Policy, create, from_bytes
 from streams.core.snapshots import SnapshotParts
 from tests.kafka.harness import Deployment, Sender, campaign, deployment, wait_until
 from tests.kafka.test_loop import assert_exact, wait_for_waves
-from tests.unit.policies.test_action_sums import close as same_state
+from tests.unit.policies.test_action_parts import close as same_state
 
 USERS = [f"user-{number:05d}" for number in range(6000)]
 # An example counts half after some seconds: what is weighed wrongly shows.

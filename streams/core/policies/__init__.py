@@ -3,7 +3,7 @@
 Nothing here knows of Kafka, clocks or global random state.
 """
 
-from streams.core.policies.action_sums import ActionSums, sums_by_action
+from streams.core.policies.action_parts import ActionPart, parts_by_action
 from streams.core.policies.adaptive_thompson import AdaptiveThompson
 from streams.core.policies.base import ActionSet, Examples, Policy, draw, floored
 from streams.core.policies.disjoint_policies import DisjointLinearThompson, DisjointLinearUcb
@@ -26,8 +26,8 @@ from streams.core.policies.uniform import Uniform
 
 __all__ = [
     "POLICIES",
+    "ActionPart",
     "ActionSet",
-    "ActionSums",
     "AdaptiveThompson",
     "DisjointLinearThompson",
     "DisjointLinearUcb",
@@ -51,8 +51,8 @@ __all__ = [
     "draw",
     "floored",
     "from_bytes",
+    "parts_by_action",
     "recovering",
-    "sums_by_action",
     "to_bytes",
     "validate",
 ]

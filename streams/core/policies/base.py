@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import PolicyError
-from streams.core.policies.action_sums import ActionSums
+from streams.core.policies.action_parts import ActionPart
 from streams.core.policies.data import (
     ActionSet,
     BoolArray,
@@ -195,7 +195,7 @@ class Policy(OneAtATime, abc.ABC):
         """Whether sums leave the same policy as their examples do, but for rounding."""
         return True
 
-    def learn_sums(self, parts: Sequence[ActionSums]) -> None:
+    def learn_sums(self, parts: Sequence[ActionPart]) -> None:
         """Learn examples that were summed up, here or elsewhere.
 
         The same as learning the examples themselves, but for rounding, in whatever order the
@@ -319,7 +319,7 @@ class Policy(OneAtATime, abc.ABC):
         """Learn examples that were checked; a policy without a model only counts them."""
         self.n_learned += int(examples.is_new.sum())
 
-    def _learn_sums(self, parts: Sequence[ActionSums]) -> None:
+    def _learn_sums(self, parts: Sequence[ActionPart]) -> None:
         """Learn sums that were checked; called only where :attr:`half_lives_ms` has any."""
 
     def _warm_start(self, source: "Policy", discount: float) -> None:  # noqa: ARG002 no model here

@@ -7,7 +7,7 @@ import numpy as np
 
 from schemas.errors import PolicyError
 from schemas.hashing import id_hash
-from streams.core.policies.action_sums import ActionSums, sums_by_action
+from streams.core.policies.action_parts import ActionPart, parts_by_action
 from streams.core.policies.beliefs import Beliefs
 from streams.core.policies.best_shares import WEIGHTS, shares_of_plans
 from streams.core.policies.data import ActionSet, BoolArray, Examples, FloatArray
@@ -57,14 +57,14 @@ class DisjointLinear(BayesianModel):
         PolicyError
             If actions times features are more than :data:`LARGEST_DISJOINT`.
         """
-        self.learn_sums(list(sums_by_action(examples, self._beliefs.half_life_ms)))
+        self.learn_sums(list(parts_by_action(examples, self._beliefs.half_life_ms)))
 
     @property
     def half_lives_ms(self) -> tuple[float, ...]:
         """The one half-life that its sums fade with."""
         return (self._beliefs.half_life_ms,)
 
-    def learn_sums(self, parts: Sequence[ActionSums]) -> None:
+    def learn_sums(self, parts: Sequence[ActionPart]) -> None:
         """Learn examples that were summed up; parts may come in any order.
 
         Raises

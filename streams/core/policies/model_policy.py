@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from schemas.errors import PolicyError
-from streams.core.policies.action_sums import ActionSums
+from streams.core.policies.action_parts import ActionPart
 from streams.core.policies.base import Examples, Policy
 from streams.core.policies.beliefs import BELIEFS, Beliefs
 from streams.core.policies.reward_model import RewardModel
@@ -58,7 +58,7 @@ class ModelPolicy(Policy, abc.ABC):
         """Half-lives that :meth:`learn_sums` needs sums of; empty: it learns examples alone."""
         return self.reward_model.half_lives_ms
 
-    def _learn_sums(self, parts: Sequence[ActionSums]) -> None:
+    def _learn_sums(self, parts: Sequence[ActionPart]) -> None:
         self.reward_model.learn_sums(parts)
 
     def _warm_start(self, source: Policy, discount: float) -> None:

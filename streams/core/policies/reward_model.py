@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from schemas.errors import PolicyError
-from streams.core.policies.action_sums import ActionSums
+from streams.core.policies.action_parts import ActionPart
 from streams.core.policies.data import ActionSet, BoolArray, Examples, FloatArray
 
 __all__ = ["LARGEST_DIMENSION", "BayesianModel", "RewardModel", "shared_dimension"]
@@ -58,7 +58,7 @@ class RewardModel(abc.ABC):
         """Half-lives that :meth:`learn_sums` needs sums of; empty: it learns examples alone."""
         return ()
 
-    def learn_sums(self, parts: Sequence[ActionSums]) -> None:  # noqa: ARG002 not by default
+    def learn_sums(self, parts: Sequence[ActionPart]) -> None:  # noqa: ARG002 not by default
         """Learn examples that were summed up elsewhere; parts may come in any order.
 
         Raises

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from streams.core.policies.action_sums import ActionSums, crossed_sums, summed
+from streams.core.policies.action_parts import ActionPart, crossed_sums, summed
 from streams.core.policies.beliefs import Beliefs
 from streams.core.policies.best_shares import best_shares
 from streams.core.policies.data import ActionSet, BoolArray, Examples, FloatArray
@@ -65,7 +65,7 @@ class SharedLinear(BayesianModel):
         """The one half-life that its sums fade with."""
         return (self._beliefs.half_life_ms,)
 
-    def learn_sums(self, parts: Sequence[ActionSums]) -> None:
+    def learn_sums(self, parts: Sequence[ActionPart]) -> None:
         """Learn examples that were summed up elsewhere; parts may come in any order."""
         for part in summed(parts):
             self.fold(crossed_sums(part))

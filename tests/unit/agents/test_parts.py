@@ -36,7 +36,7 @@ from tests.unit.agents.shard import (
     sent,
     users_of,
 )
-from tests.unit.policies.test_action_sums import close as same_state
+from tests.unit.policies.test_action_parts import close as same_state
 
 CLOSES = NOON + 110_000  # the window and its lateness
 WIDEST = (("age", 256), ("plan", 255))  # columns: with the constant 512

@@ -8,7 +8,7 @@ from schemas.errors import CampaignError, GroundswellError
 from streams.core.encoding import ContextEncoder, action_set
 from streams.core.learning import examples_in
 from streams.core.parts import block_rows, half_lives_of, row_bytes, sums_bytes
-from streams.core.policies import create, sums_by_action
+from streams.core.policies import create, parts_by_action
 from streams.core.sums import added, sums_in
 from tests.unit.agents.shard import campaign, update, wave_start
 
@@ -66,7 +66,7 @@ def told(**changes):
     """An update of sums, as a shard makes it."""
     of_rows = update([1.0, 0.5, 2.0], encoder_version=ContextEncoder(SPRING.context).version)
     examples = examples_in(of_rows, SPRING)
-    (part,) = sums_by_action(examples, 0.0)
+    (part,) = parts_by_action(examples, 0.0)
     sums = added(None, part)
     return replace(
         of_rows,

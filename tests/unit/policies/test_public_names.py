@@ -4,8 +4,8 @@ from streams.core import policies
 def test_the_public_names_are_these():
     assert policies.__all__ == [
         "POLICIES",
+        "ActionPart",
         "ActionSet",
-        "ActionSums",
         "AdaptiveThompson",
         "DisjointLinearThompson",
         "DisjointLinearUcb",
@@ -29,8 +29,8 @@ def test_the_public_names_are_these():
         "draw",
         "floored",
         "from_bytes",
+        "parts_by_action",
         "recovering",
-        "sums_by_action",
         "to_bytes",
         "validate",
     ]

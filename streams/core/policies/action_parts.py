@@ -8,11 +8,11 @@ import numpy as np
 from streams.core.policies.data import Examples, FloatArray
 from streams.core.policies.linear_statistics import Statistics, statistics_of
 
-__all__ = ["ActionSums", "crossed_sums", "summed", "sums_by_action"]
+__all__ = ["ActionPart", "crossed_sums", "parts_by_action", "summed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ActionSums:
+class ActionPart:
     """What one action's examples add up to, made in one process and learned in another.
 
     Attributes
@@ -33,7 +33,7 @@ class ActionSums:
     sums: Statistics
 
 
-def sums_by_action(examples: Examples, half_life_ms: float) -> Iterator[ActionSums]:
+def parts_by_action(examples: Examples, half_life_ms: float) -> Iterator[ActionPart]:
     """Sum up examples action by action, in the order of their ids.
 
     Parameters
@@ -54,7 +54,7 @@ def sums_by_action(examples: Examples, half_life_ms: float) -> Iterator[ActionSu
             previous=examples.previous[rows],
             at_ms=examples.at_ms[rows],
         )
-        yield ActionSums(
+        yield ActionPart(
             action=name,
             features=examples.action_features[rows[0]],
             half_life_ms=half_life_ms,
@@ -62,9 +62,9 @@ def sums_by_action(examples: Examples, half_life_ms: float) -> Iterator[ActionSu
         )
 
 
-def summed(parts: Iterable[ActionSums]) -> list[ActionSums]:
+def summed(parts: Iterable[ActionPart]) -> list[ActionPart]:
     """Add up parts of the same action, features and half-life, in their order."""
-    totals: dict[tuple[str, bytes, float], ActionSums] = {}
+    totals: dict[tuple[str, bytes, float], ActionPart] = {}
     for part in parts:
         key = (part.action, part.features.tobytes(), part.half_life_ms)
         known = totals.get(key)
@@ -75,7 +75,7 @@ def summed(parts: Iterable[ActionSums]) -> list[ActionSums]:
     return list(totals.values())
 
 
-def crossed_sums(part: ActionSums) -> Statistics:
+def crossed_sums(part: ActionPart) -> Statistics:
     """Give the sums over ``phi(x, a) = (1, x) ⊗ (1, a)``, of dimension (1 + d_user)(1 + d_action).
 
     All examples of an action share a: ``sum of w phi phi' = (sum of w (1, x)(1, x)') ⊗ (1, a)(1,

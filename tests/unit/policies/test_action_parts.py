@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from schemas.errors import PolicyError
-from streams.core.policies import Examples, create, sums_by_action
-from streams.core.policies.action_sums import crossed_sums
+from streams.core.policies import Examples, create, parts_by_action
+from streams.core.policies.action_parts import crossed_sums
 from streams.core.policies.linear_statistics import statistics_of
 from tests.unit.policies.conftest import D_ACTION, D_USER
 
@@ -27,7 +27,7 @@ def made(name: str, half_life_days: float):
 
 def parts_of(policy, *chunks: Examples):
     return [
-        part for chunk in chunks for h in policy.half_lives_ms for part in sums_by_action(chunk, h)
+        part for chunk in chunks for h in policy.half_lives_ms for part in parts_by_action(chunk, h)
     ]
 
 
@@ -75,7 +75,7 @@ def test_a_correction_in_another_part_than_its_example_is_exact(examples, half_l
 
 def test_sums_of_an_action_cross_to_the_sums_of_crossed_features(examples):
     chunk = examples(n=200)
-    for one in sums_by_action(chunk, 3.0 * DAY_MS):
+    for one in parts_by_action(chunk, 3.0 * DAY_MS):
         rows = np.array(chunk.actions) == one.action
         direct = statistics_of(chunk.taking(rows), 3.0 * DAY_MS)
         crossed = crossed_sums(one)
@@ -91,7 +91,7 @@ def test_sums_of_another_policy_or_encoder_are_refused_and_nothing_is_learned(ex
     for bad in (
         replace(good, half_life_ms=1.0),
         replace(good, features=np.zeros(D_ACTION + 1)),
-        next(sums_by_action(replace(examples(), contexts=np.zeros((40, 1))), 0.0)),
+        next(parts_by_action(replace(examples(), contexts=np.zeros((40, 1))), 0.0)),
     ):
         with pytest.raises(PolicyError, match="add only what the same policy and encoder made"):
             policy.learn_sums([good, bad])
@@ -104,4 +104,4 @@ def test_what_does_not_add_up_says_so(name, examples):
     policy = create(name, {}, D_USER, D_ACTION)
     assert policy.half_lives_ms == ()
     with pytest.raises(PolicyError, match="cannot learn from sums"):
-        policy.learn_sums(list(sums_by_action(examples(), 0.0)))
+        policy.learn_sums(list(parts_by_action(examples(), 0.0)))
