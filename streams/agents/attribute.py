@@ -47,6 +47,7 @@ from streams.core.ledger import (
     counted_as,
     credit,
     find_entry,
+    is_full,
     is_repeated,
     last_sent_ms,
     prune,
@@ -60,7 +61,7 @@ from streams.core.profiles import (
     take_back_action,
     take_back_send,
 )
-from streams.kafka.metrics import FEEDBACK
+from streams.kafka.metrics import FEEDBACK, FEEDBACK_IDS_DROPPED
 from streams.kafka.transaction import Incoming, Transaction
 
 __all__ = ["Attribute", "CloseDue"]
@@ -197,9 +198,12 @@ class Attribute:
                 return reason
         ledger = ledger or Ledger()
         profile = profile or Profile()
+        full = is_full(ledger)
         if is_repeated(ledger, reward):
             FEEDBACK.labels("duplicate").inc()
             return None
+        if full:
+            FEEDBACK_IDS_DROPPED.inc()
         entry = find_entry(ledger, reward, gathered.campaign)
         if entry is None and reward.decision_id is not None and reward.kind != UNSUBSCRIBE:
             FEEDBACK.labels("unknown").inc()

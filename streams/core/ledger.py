@@ -10,9 +10,10 @@ from schemas.campaign import Campaign
 from schemas.hashing import fallback_id, id_hash
 from schemas.records import Reward
 from streams.core.policies.data import LARGEST
-from streams.core.profiles import remember
+from streams.core.profiles import MOST_IDS, remember
 
 __all__ = [
+    "MOST_FEEDBACK",
     "OTHER",
     "RECEIPTS",
     "STANDARD",
@@ -24,6 +25,7 @@ __all__ = [
     "counted_as",
     "credit",
     "find_entry",
+    "is_full",
     "is_repeated",
     "last_sent_ms",
     "prune",
@@ -34,6 +36,7 @@ DELIVERED, FAILED = "delivered", "failed"
 RECEIPTS = (DELIVERED, FAILED)
 STANDARD = ("click", "purchase", "dismiss", "unsubscribe")
 OTHER = "(other)"  # every kind that is neither standard nor named by the campaign
+MOST_FEEDBACK = 4096  # ids of a user's feedback: 80 KB
 SKEW_MS = 300_000  # a reward that names its decision may lie so far before it: clocks differ
 
 
@@ -162,8 +165,17 @@ def reward_key(reward: Reward) -> int:
 
 
 def is_repeated(ledger: Ledger, reward: Reward) -> bool:
-    """Whether this feedback is contained already; notes it if not."""
-    return not remember(ledger.seen, reward_key(reward), reward.occurred_at_ms)
+    """Whether this feedback is contained already; notes it if not.
+
+    Ids are kept as long as a decision can be corrected that they may answer (`prune`).
+    """
+    most = MOST_FEEDBACK if ledger.entries else MOST_IDS
+    return not remember(ledger.seen, reward_key(reward), reward.occurred_at_ms, most)
+
+
+def is_full(ledger: Ledger) -> bool:
+    """Whether the next id drops the oldest, whose repetition would be credited again."""
+    return bool(ledger.entries) and len(ledger.seen) >= MOST_FEEDBACK
 
 
 def credit(entry: Entry, reward: Reward, campaign: Campaign) -> Credit:
@@ -234,7 +246,10 @@ def last_sent_ms(ledger: Ledger, undelivered: Entry) -> int | None:
 
 
 def prune(ledger: Ledger, decision_id: str) -> None:
-    """Forget a decision that nothing can correct any more; with the last one all ids."""
+    """Forget a decision that nothing can correct any more, and ids older than those left."""
     ledger.entries = [entry for entry in ledger.entries if entry.decision_id != decision_id]
     if not ledger.entries:
         ledger.seen = {}
+        return
+    first_ms = min(entry.decided_at_ms for entry in ledger.entries) - SKEW_MS
+    ledger.seen = {key: at_ms for key, at_ms in ledger.seen.items() if at_ms >= first_ms}

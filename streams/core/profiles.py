@@ -100,14 +100,14 @@ def event_key(event: UserEvent) -> int:
     return id_hash(event.event_id or fallback_id(event.user_id, event.type, event.occurred_at_ms))
 
 
-def remember(seen: dict[int, int], key: int, at_ms: int) -> bool:
-    """Note an id; False where it was there before. The oldest are dropped above the bound.
+def remember(seen: dict[int, int], key: int, at_ms: int, most: int = MOST_IDS) -> bool:
+    """Note an id; False where it was there before. Above `most` the oldest is dropped.
 
     Ids stand in the order of their times, so that the oldest is found at once.
     """
     if key in seen:
         return False
-    if len(seen) >= MOST_IDS:
+    if len(seen) >= most:
         del seen[next(iter(seen))]
     late = bool(seen) and at_ms < next(reversed(seen.values()))
     seen[key] = at_ms

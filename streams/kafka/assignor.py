@@ -94,9 +94,10 @@ class CoPartitionedAssignor:
     def assign(
         self, cluster: object, members: Mapping[str, ConsumerProtocolMemberMetadata]
     ) -> dict[str, ConsumerProtocolMemberAssignment]:
-        """Give all partitions of all topics out; called in the group's leader."""
+        """Give each partition to one who subscribes to its topic; called in the group's leader."""
         topics = sorted({topic for meta in members.values() for topic in meta.subscription})
         counts = {t: len(cluster.partitions_for_topic(t) or ()) for t in topics}  # type: ignore[attr-defined]
+        wants = {name: set(meta.subscription) for name, meta in members.items()}
         held = {name: _read_held(meta.user_data) for name, meta in members.items()}
         parts: dict[str, dict[str, list[int]]] = {name: {} for name in members}
         groups = sorted({self._group_of(topic) for topic in topics})
@@ -104,13 +105,17 @@ class CoPartitionedAssignor:
         for group in groups:
             together = [topic for topic in topics if self._group_of(topic) == group]
             numbers = range(max(counts[topic] for topic in together))
+            able = {name for name in members if not wants[name].isdisjoint(together)}
             owners = share_out(
-                numbers, {name: held[name].get(group, []) for name in members}, first=given
+                numbers, {name: held[name].get(group, []) for name in able}, first=given
             )
             given += len(numbers)
             for topic in together:
                 for number in range(counts[topic]):
-                    parts[owners[number]].setdefault(topic, []).append(number)
+                    # While a change of the sources is rolled out members differ: what an owner
+                    # does not read waits in its topic, for one that does.
+                    if topic in wants[owners[number]]:
+                        parts[owners[number]].setdefault(topic, []).append(number)
         return {
             name: ConsumerProtocolMemberAssignment(self.version, sorted(mine.items()), b"")
             for name, mine in parts.items()

@@ -2,7 +2,16 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
-__all__ = ["APPLIED", "COMMIT_SECONDS", "EMITTED", "FEEDBACK", "LAG", "OPEN_SHARDS", "READ_AGAIN"]
+__all__ = [
+    "APPLIED",
+    "COMMIT_SECONDS",
+    "EMITTED",
+    "FEEDBACK",
+    "FEEDBACK_IDS_DROPPED",
+    "LAG",
+    "OPEN_SHARDS",
+    "READ_AGAIN",
+]
 
 APPLIED = Counter("groundswell_records_applied", "Input records that the state contains", ["input"])
 EMITTED = Counter("groundswell_records_emitted", "Records committed to a topic", ["topic"])
@@ -17,6 +26,11 @@ FEEDBACK = Counter(
     "Feedback by what became of it: credited, corrected, outside (of its window), too-late, "
     "duplicate, unmatched (no decision that it could answer), unknown, early, ...",
     ["verdict"],
+)
+FEEDBACK_IDS_DROPPED = Counter(
+    "groundswell_feedback_ids_dropped",
+    "Ids of feedback that were dropped before their decisions could not be corrected any more: a "
+    "repetition of theirs counts again. A user has too many",
 )
 LAG = Gauge("groundswell_lag_records", "Records of this worker's inputs that are not applied yet")
 READ_AGAIN = Counter("groundswell_read_again", "Times that skipped records were read again")

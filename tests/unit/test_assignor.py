@@ -94,3 +94,37 @@ def test_whatever_was_held_everything_is_given_out_evenly_and_held_numbers_stay(
         others = [set(other) for key, other in members.items() if key != name]
         alone = {k for k in numbers if k < n and not any(k in other for other in others)}
         assert len(alone & mine) >= min(len(alone), least)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from("abcde"), st.sets(st.sampled_from(sorted(TOPICS))), min_size=1, max_size=5
+    )
+)
+def test_nobody_is_given_a_topic_that_it_does_not_read(subscriptions):
+    """While the sources change worker by worker, members subscribe to different topics."""
+    assignors = make(*subscriptions)
+    metadata = {name: one.metadata(subscriptions[name]) for name, one in assignors.items()}
+    plan = next(iter(assignors.values())).assign(Cluster(), metadata)
+    owners: dict[tuple[str, int], set[str]] = {}
+    for name, given_ in plan.items():
+        for topic, numbers in given_.assignment:
+            assert topic in subscriptions[name]
+            for number in numbers:
+                owners.setdefault((GROUPS[topic], number), set()).add(name)
+    assert all(len(names) == 1 for names in owners.values())
+
+
+def test_a_source_that_everybody_reads_goes_on_while_another_one_takes_its_neighbours_place():
+    assignors = make("old", "new")
+    both = {"campaigns", "events", "rewards"}
+    metadata = {
+        "old": assignors["old"].metadata(both | {"company"}),
+        "new": assignors["new"].metadata(both),
+    }
+    plan = {
+        name: dict(given_.assignment)
+        for name, given_ in assignors["new"].assign(Cluster(), metadata).items()
+    }
+    assert plan["old"]["company"] == [0, 1, 2]
+    assert sorted(plan["old"]["events"] + plan["new"]["events"]) == list(range(6))

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from schemas.records import Reward
 from streams.core.ledger import (
+    MOST_FEEDBACK,
     OTHER,
     Credit,
     Entry,
@@ -16,11 +17,13 @@ from streams.core.ledger import (
     counted_as,
     credit,
     find_entry,
+    is_full,
     is_repeated,
     prune,
     reward_of,
 )
-from tests.unit.agents.shard import campaign
+from streams.core.profiles import MOST_IDS
+from tests.unit.agents.shard import DAY_MS, campaign
 
 SPRING = campaign()  # a window of 100 s, click: 1, purchase: 2 and 0.25 of its value
 
@@ -293,6 +296,33 @@ def test_ids_are_kept_until_the_last_decision_is_forgotten():
     assert is_repeated(ledger, reward(reward_id="r1"))
     prune(ledger, "d2")
     assert ledger == Ledger()
+
+
+def test_ids_are_kept_as_long_as_a_decision_can_be_corrected_that_they_may_answer():
+    ledger = Ledger(entries=[entry("d1"), entry("d2", decided_at_ms=1_000_000 + DAY_MS)])
+    rewards = [reward(number, reward_id=f"r{number}") for number in range(2000)]
+    assert not any(is_repeated(ledger, one) for one in rewards)
+    assert all(is_repeated(ledger, one) for one in rewards)
+    late = reward(DAY_MS + 5, reward_id="late")
+    assert not is_repeated(ledger, late)
+    prune(ledger, "d1")  # what answered it cannot count again: its decision is gone
+    assert len(ledger.seen) == 1
+    assert is_repeated(ledger, late)
+
+
+def test_ids_are_bounded_and_what_is_dropped_is_known():
+    ledger, alone = Ledger(entries=[entry("d1")]), Ledger()
+    for number in range(MOST_FEEDBACK):
+        assert not is_full(ledger)
+        is_repeated(ledger, reward(number, reward_id=f"r{number}"))
+        is_repeated(alone, reward(number, reward_id=f"r{number}"))
+    assert is_full(ledger)
+    assert not is_full(alone)  # nothing that could be credited twice
+    assert len(alone.seen) == MOST_IDS
+    is_repeated(ledger, reward(MOST_FEEDBACK, reward_id="one more"))
+    assert len(ledger.seen) == MOST_FEEDBACK
+    assert is_repeated(ledger, reward(1, reward_id="r1"))
+    assert not is_repeated(ledger, reward(0, reward_id="r0"))
 
 
 def test_a_ledger_survives_its_bytes():
