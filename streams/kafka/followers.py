@@ -158,12 +158,15 @@ class Follower:
         return {tp: end for tp, end in left.items() if tp not in reached}
 
     def _take(self, message: Message) -> None:
-        topic, key, value = message.topic(), message.key(), message.value()
-        name = (key or b"").decode("utf-8", "replace")
+        topic, key, value = message.topic(), message.key() or b"", message.value()
         if topic == self._prefix + INGEST_CHANGELOG.name:
             if key == VOUCHED and value is not None:
                 self._vouched[message.partition()] = int(value)
-        elif topic == self._prefix + CAMPAIGNS.name:
+        else:
+            self._take_named(topic, key.decode("utf-8", "replace"), value)
+
+    def _take_named(self, topic: str, name: str, value: bytes | None) -> None:
+        if topic == self._prefix + CAMPAIGNS.name:
             campaign = self._codec.try_decode(value, Campaign) if value is not None else None
             if isinstance(campaign, Unreadable):
                 log.warning("campaign_unreadable", campaign=name, why=campaign.reason)
