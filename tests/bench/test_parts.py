@@ -21,6 +21,7 @@ from streams.core.ledger import Entry
 from tests.bench.figures import Figure, write_figures
 from tests.unit.agents.shard import (
     INTERVAL_MS,
+    NO_PAIRS,
     NOON,
     FakeKnown,
     MemoryShard,
@@ -94,7 +95,9 @@ def begun(of: Campaign) -> tuple[MemoryShard, list[RunningWave]]:
     """A campaign shard that leads a wave, and the wave in each shard of the users."""
     leader = MemoryShard()
     assert refusals(leader.apply(TakeUpCampaigns(1), [of], "campaigns")) == []
-    starts = sent(leader.run(LeadCampaigns(SHARDS, clock(), FakeKnown(), INTERVAL_MS)), WAVE_STARTS)
+    starts = sent(
+        leader.run(LeadCampaigns(SHARDS, clock(), FakeKnown(), NO_PAIRS, INTERVAL_MS)), WAVE_STARTS
+    )
     waves = [
         RunningWave(start, decided=EXAMPLES, open=0, deciding=False, held=EXAMPLES)
         for start in starts
@@ -152,7 +155,7 @@ def learned(leader: MemoryShard, updates: list[bytes]) -> tuple[float, bytes]:
     for first in range(0, len(updates), 20):
         some = leader.apply(keep, updates[first : first + 20], "learning-updates")
         assert refusals(some) == []
-    outputs = leader.run(LeadCampaigns(SHARDS, clock(), FakeKnown(), INTERVAL_MS))
+    outputs = leader.run(LeadCampaigns(SHARDS, clock(), FakeKnown(), NO_PAIRS, INTERVAL_MS))
     took = time.process_time() - began
     (snapshot, *_) = sent(outputs, POLICY_SNAPSHOTS)
     assert snapshot.examples == SHARDS * EXAMPLES
