@@ -8,6 +8,7 @@ PYTHON ?= python3
 SEED ?= 1
 WAVES ?= 6
 WORKERS ?= 1
+ONLY ?=
 
 UV_VERSION := 0.13.9
 UV := build/tool/bin/uv
@@ -46,6 +47,12 @@ $(STAMP)/bench: $(UV) uv.lock pyproject.toml
 	@$(UV) sync --frozen --no-default-groups --group test --group bench --extra encoder --inexact --quiet
 	mkdir -p $(STAMP) && touch $@
 
+# Peers whose pins clash with ours, in an environment of their own.
+$(STAMP)/peers: $(UV) tests/bench/speed/peers.txt
+	@$(UV) venv --quiet --clear --python $(PYTHON) build/peers
+	$(UV) pip install --quiet --python build/peers/bin/python -r tests/bench/speed/peers.txt
+	mkdir -p $(STAMP) && touch $@
+
 demo: $(STAMP)/run ## a campaign learns in six waves, on a real Kafka (SEED=, WAVES=, WORKERS=)
 	@$(RUN) groundswell demo --seed $(SEED) --waves $(WAVES) --workers $(WORKERS)
 
@@ -59,8 +66,8 @@ check: $(STAMP)/check ## ruff, mypy, import-linter, schema compatibility
 	$(RUN) lint-imports
 	$(RUN) python -m schemas.compatibility
 
-bench: $(STAMP)/bench ## every figure with its bar, as build/bench/*.json
-	@$(RUN) pytest tests/bench -m bench -p no:randomly
+bench: $(STAMP)/bench $(STAMP)/peers ## every figure with its bar, as build/bench/*.json (ONLY=speed)
+	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(RUN) pytest tests/bench -m bench -p no:randomly -k "$(ONLY)"
 
 chaos: $(STAMP)/test ## the long fault suite, as build/chaos/*.json
 	@$(RUN) pytest tests/chaos tests/kafka -m chaos -p no:randomly

@@ -196,7 +196,9 @@ def statistics_of(examples: Examples, half_life_ms: float = 0.0) -> Statistics:
         rows = slice(start, start + ROWS)
         phi = crossed(examples.contexts[rows], examples.action_features[rows])  # (rows, d)
         moment += phi.T @ (weights[rows] * (examples.rewards[rows] - before[rows]))
-        half = phi[new[rows]] * np.sqrt(weights[rows][new[rows]])[:, None]
+        half = phi
+        if half_life_ms or not new[rows].all():  # else all weigh 1
+            half = phi[new[rows]] * np.sqrt(weights[rows][new[rows]])[:, None]
         gram += half.T @ half  # the product of a matrix with itself is symmetric to the bit
     return Statistics(
         gram=gram,

@@ -168,12 +168,6 @@ class Stage:
 def stage(
     kafka: Any, namespace: str, directory: Path, broker_pid: int | None = None, **options: Any
 ) -> Iterator[Stage]:
-    """Make the topics, and take them away."""
+    """Make a contestant's topics; its workers end with it."""
     with deployment(kafka, namespace, directory, **options) as made:
-        try:
-            yield Stage(made, broker_pid)
-        finally:
-            made.stop()
-            topics = [t for t in kafka.admin.list_topics(timeout=10).topics if namespace in t]
-            for gone in kafka.admin.delete_topics(topics).values():
-                gone.result(30)
+        yield Stage(made, broker_pid)
