@@ -45,7 +45,11 @@ class Settings(BaseSettings):
         description="wall: an input read to its end is as late as now; event: never",
     )
     commit_interval_s: float = Field(
-        0.02, ge=0.0, le=10.0, description="Gather a shard's input for so long before committing"
+        0.02,
+        ge=0.0,
+        le=10.0,
+        description="A shard begins a transaction on an input at most so often: less is sooner, "
+        "more is cheaper",
     )
     batch_size: int = Field(5000, ge=1, le=100_000, description="Most events in one transaction")
     chunk_size: int = Field(500, ge=1, le=10_000, description="Users decided in one transaction")

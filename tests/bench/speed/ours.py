@@ -24,10 +24,10 @@ def ready(stage: Stage, workers: int) -> None:
     """Start workers, and wait until each has opened its shards and follows what it must."""
     for worker in range(workers):
         stage.at.start(worker)
-        stage.at.wait_open(worker)
+        stage.at.wait_open(worker, timeout_s=300)
     for worker in range(workers):
         wait_until(
-            lambda worker=worker: stage.at.count(worker, "worker_ready") > 0, 60, "worker is ready"
+            lambda worker=worker: stage.at.count(worker, "worker_ready") > 0, 300, "worker is ready"
         )
 
 

@@ -36,7 +36,7 @@ def fold_events(
             cwd=ROOT, stdout=log, stderr=log,
         )  # fmt: skip
         try:
-            wait_until(lambda: _stable(at.admin, group), 60, "the group of Quix is stable")
+            wait_until(lambda: _stable(at.admin, group), 300, "the group of Quix is stable")
             with stage.filled(USER_EVENTS.name, records) as begin:
                 course = stage.run(
                     begin,
