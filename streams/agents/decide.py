@@ -1,12 +1,13 @@
 """Waves: started in a shard by a record, decided chunk by chunk between its other work."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
-from itertools import islice
 
 from schemas.campaign import LAST_WAVE, WaveStart
 from schemas.learning import Tally
 from schemas.wire import Unreadable
 from streams.agents.clock import Clock
+from streams.agents.listed import drop_list, listed_users, put_list
 from streams.agents.parts import note_complete
 from streams.agents.progress import progress_update, tell
 from streams.agents.sending import (
@@ -61,7 +62,11 @@ class StartWaves:
             ]
             running, active, done = keys
             if tx.get(running) is None and tx.get(done) is None:
-                store(tx, running, RunningWave(start))
+                listed = start.users is not None
+                if listed:
+                    put_list(tx, start)
+                    start = dataclasses.replace(start, users=None)
+                store(tx, running, RunningWave(start, listed=listed))
                 tx.put(active, b"")
 
 
@@ -131,9 +136,9 @@ class DecideChunk:
         tx: Transaction, running: RunningWave
     ) -> Iterator[tuple[bytes, str, bytes | None]]:
         """Cursor, user and, where it was met on the way, the profile's state."""
-        if running.start.users is not None:
+        if running.listed:
             first = int(running.cursor or b"0")
-            for rank, user in enumerate(islice(running.start.users, first, None), first + 1):
+            for rank, user in enumerate(listed_users(tx, running.start, first), first + 1):
                 yield str(rank).encode(), user, None
         else:
             for key, raw in tx.scan(b"p", running.cursor or None):
@@ -142,6 +147,8 @@ class DecideChunk:
     def _finish(self, tx: Transaction, running: RunningWave, tallies: list[Tally]) -> None:
         start = running.start
         running.deciding = False
+        if running.listed:
+            drop_list(tx, start)
         store_wave(tx, running)
         note_complete(tx, running)
         tell(tx, progress_update(tx, running, tallies))

@@ -1,5 +1,7 @@
 """What a campaign's definition must keep to, so that no wave of it can stop a worker."""
 
+import dataclasses
+
 import msgspec
 
 from schemas.campaign import Campaign
@@ -67,6 +69,7 @@ def check_size(campaign: Campaign) -> None:
             f"campaign {campaign.campaign_id} has {size} bytes, at most {LARGEST_STATE} are kept: "
             "say whom it is for with a segment, or split its list"
         )
+    size = len(msgspec.msgpack.encode(dataclasses.replace(campaign, audience_users=None)))
     course = campaign.waves * _wave_bytes(campaign)
     if size + course > LARGEST_STATE:
         raise CampaignError(

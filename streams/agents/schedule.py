@@ -16,6 +16,7 @@ from schemas.topics import CAMPAIGNS, LEARNING_UPDATES, WAVE_REPORTS, WAVE_START
 from schemas.wire import Unreadable
 from streams.agents.clock import Clock
 from streams.agents.definition import check_bounds, check_size, check_taken
+from streams.agents.listed import keep_audience, listed_audience
 from streams.agents.pairs import Pairs
 from streams.agents.sending import Known
 from streams.agents.snapshots import drop_frozen, newest_snapshot, publish
@@ -129,10 +130,11 @@ class TakeUpCampaigns:
         check_runnable(campaign)
         check_size(campaign)
         if state is None:
-            state = CampaignState(campaign)
+            state = CampaignState(_without_list(campaign))
         else:
             check_taken(state, campaign)
-        state.campaign = campaign
+        keep_audience(tx, campaign.campaign_id, campaign.audience_users)
+        state.campaign = _without_list(campaign)
         state.deleted = False
         store(tx, key, state)
 
@@ -213,14 +215,15 @@ class LeadCampaigns:
         wave = start_wave(state, self._user_shards, snapshot.encoder_version, now_ms)
         wave.snapshot_parts = publish(tx, _with_wave(snapshot, wave.wave))
         listed: dict[int, list[str]] | None = None
-        if campaign.audience_users is not None:
+        audience = listed_audience(tx, campaign.campaign_id)
+        if audience is not None:
             listed = {number: [] for number in range(self._user_shards)}
-            for user in dict.fromkeys(campaign.audience_users):
+            for user in dict.fromkeys(audience):
                 listed[partition_of(user, self._user_shards)].append(user)
         share_from, share_until = instalment(wave.wave, campaign.waves)
         for number in range(self._user_shards):
             start = WaveStart(
-                campaign=_without_list(campaign),
+                campaign=campaign,
                 wave=wave.wave,
                 shard=number,
                 policy_version=wave.policy_version,
@@ -411,5 +414,5 @@ def _with_wave(snapshot: PolicySnapshot, wave: int) -> PolicySnapshot:
 
 
 def _without_list(campaign: Campaign) -> Campaign:
-    """The definition as shards need it: each gets its own part of a listed audience."""
+    """The definition without its list: that is kept apart, and each shard gets its part of it."""
     return dataclasses.replace(campaign, audience_users=None)

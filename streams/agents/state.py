@@ -5,6 +5,7 @@ user shard
 ``p`` user                              profile
 ``l`` user                              ledger: open and correctable decisions
 ``w`` campaign, wave                    the wave as it runs here (`RunningWave`)
+``m`` campaign, wave, number            the users that it lists, in blocks
 ``a`` campaign, wave                    marks a wave that still has users to decide for
 ``d`` campaign, wave                    marks a wave of which nothing is left: not to start again
 ``t`` time, what, user, decision        what is to be done at a time: close, forget, or end a rest
@@ -18,6 +19,7 @@ ingest shard
 ``v``                                   up to when the company's topics were ingested: milliseconds
 campaign shard
 ``c`` campaign                          definition and course (`CampaignState`)
+``y`` campaign                          the users that it lists
 ``b`` campaign[@release][#part]         the newest policy (`PolicySnapshot`)
 ``n`` campaign, wave, shard             how many of its examples the newest policy contains
 ``v`` campaign, wave                    a triggered campaign's wave that has ended (`WaveState`)
@@ -118,6 +120,8 @@ class RunningWave(msgspec.Struct, array_like=True):
         What a triggered wave's decisions added to its report since the learner was told last.
     told_ms
         When that was, in event time.
+    listed
+        Whether it is for users of a list, which is kept apart.
     """
 
     start: WaveStart
@@ -129,6 +133,7 @@ class RunningWave(msgspec.Struct, array_like=True):
     held: int = 0
     untold: list[Tally] = []
     told_ms: int = 0
+    listed: bool = False
 
 
 class Triggering(msgspec.Struct, array_like=True):
