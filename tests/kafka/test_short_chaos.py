@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.chaos import faults, refusals
 from tests.chaos.driver import Harm, run
 from tests.chaos.feeder import Feeder
 from tests.kafka.harness import EVENTS, Deployment, deployment
+
+pytestmark = pytest.mark.timeout(900)  # of a busy machine; two minutes on a quiet one
 
 
 def damage(deployed: Deployment, feeder: Feeder) -> Harm:
