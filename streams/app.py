@@ -42,6 +42,7 @@ from streams.agents.triggers import Triggers
 from streams.kafka.assignor import CoPartitionedAssignor
 from streams.kafka.conductor import chunks
 from streams.kafka.followers import Follower
+from streams.kafka.heaps import keep_few_heaps
 from streams.kafka.provision import Shape, TopicState, ensure_topics
 from streams.kafka.reach import require_broker
 from streams.kafka.shard import Handler, ShardConfig, ShardKind, Step
@@ -338,6 +339,7 @@ def run_worker(settings: Settings) -> NoReturn:
     GroundswellError
         If no broker answers, or the topics are not as they must be.
     """
+    keep_few_heaps()
     check_overrides()
     require_broker(settings.bootstrap)
     logging.getLogger("faust").setLevel(logging.WARNING)
