@@ -12,6 +12,7 @@ PolicyParam = bool | int | float | str | list[str]
 
 STATUSES = ("active", "paused", "stopped", "logged")
 LEARNING = ("auto", "examples", "parts")
+LEARN_AT = ("close", "decision")
 MOST_TEMPLATES = 200
 MOST_WAVES = 1000  # of an audience's instalments
 LAST_WAVE = 2**31 - 1  # of a triggered campaign's periods: what a state key holds
@@ -104,6 +105,8 @@ class Campaign:
     fatigue_half_life_ms: int = 1_296_000_000
     warm_start_campaign: str | None = None
     warm_start_discount: float = 0.5
+    learn_at: str = "close"
+    clip_rewards: float | None = None
     learning: str = "auto"
     encoder: str | None = None
 
@@ -207,6 +210,15 @@ class Campaign:
             raise CampaignError(
                 f"fatigue.half_life_ms must be above 0, got {self.fatigue_half_life_ms}: say when "
                 "half has recovered"
+            )
+        if self.learn_at not in LEARN_AT:
+            raise CampaignError(
+                f"learn_at must be one of {', '.join(LEARN_AT)}, got {self.learn_at!r}"
+            )
+        if self.clip_rewards is not None and not 0.5 <= self.clip_rewards <= 1.0:
+            raise CampaignError(
+                f"clip_rewards must lie in 0.5 to 1, got {self.clip_rewards}: give the share of "
+                "rewards that is not to be clipped"
             )
         if self.warm_start_campaign is not None:
             check_name("warm_start.campaign", self.warm_start_campaign)

@@ -101,6 +101,7 @@ class PolicySnapshot:
     feedback: dict[str, int] = field(default_factory=dict)
     part: int = 0
     parts: int = 1
+    reward_scale: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from schemas.records import Reward
 from schemas.topics import LEARNING_EXAMPLES, REWARDS
 from schemas.wire import Unreadable
 from streams.agents.clock import Clock
-from streams.agents.parts import MOST_TOLD, gather, tell_gathered
+from streams.agents.parts import MOST_TOLD, gather, tell_early, tell_gathered
 from streams.agents.profile import wrong_shard
 from streams.agents.progress import progress_update, tell
 from streams.agents.state import (
@@ -51,6 +51,7 @@ from streams.core.ledger import (
     is_repeated,
     last_sent_ms,
     prune,
+    reward_of,
 )
 from streams.core.profiles import (
     Profile,
@@ -81,6 +82,7 @@ class Gathered:
         self._now_ms = now_ms
         self._waves: dict[bytes, RunningWave] = {}
         self._outcomes: dict[bytes, list[Outcome]] = {}
+        self._early: dict[bytes, list[Outcome]] = {}
         self._undelivered: dict[bytes, list[Entry]] = {}
         self._closed: Counter[bytes] = Counter()
         self._forgotten: set[bytes] = set()
@@ -105,6 +107,20 @@ class Gathered:
         self._tx.emit(LEARNING_EXAMPLES, example, key=outcome.user_id, partition=self._tx.number)
         self._outcomes.setdefault(wave_key(entry.campaign_id, entry.wave), []).append(outcome)
 
+    def correct_early(self, user_id: str, entry: Entry, reward: float, at_ms: int) -> None:
+        """What the learner knows of a decision is another reward now, before the log closes it."""
+        known, entry.learned = entry.learned, reward
+        self._early.setdefault(wave_key(entry.campaign_id, entry.wave), []).append(
+            Outcome(
+                user_id=user_id,
+                entry=entry,
+                reward=reward,
+                previous=None,
+                known=known,
+                at_ms=at_ms,
+            )
+        )
+
     def closed(self, entry: Entry, *, delivered: bool) -> None:
         """A decision is open no more."""
         self.wave(entry).open -= 1
@@ -124,6 +140,9 @@ class Gathered:
             outcomes = self._outcomes.get(key, [])
             undelivered = self._undelivered.get(key, [])
             running = self._waves[key]
+            early = self._early.get(key, [])
+            if early:
+                tell_early(self._tx, running, early, self._now_ms)
             if outcomes or undelivered:
                 if running.start.half_lives_ms is None:
                     self._tell(running, outcomes, undelivered)
@@ -241,10 +260,14 @@ class Attribute:
                     entry=entry,
                     reward=result.now,
                     previous=result.previous,
+                    known=result.previous,
                     at_ms=reward.occurred_at_ms,
                     kind=counted_as(reward.kind, campaign),
                 )
             )
+        elif result.verdict is Verdict.CREDITED and entry.told:
+            earned = reward_of(entry, campaign)
+            gathered.correct_early(reward.user_id, entry, earned, reward.occurred_at_ms)
         elif result.verdict is Verdict.UNDELIVERED:
             take_back_send(profile, entry.decided_at_ms)
             if campaign.fatigue_size:
@@ -301,6 +324,7 @@ class CloseDue:
         if entry is None or entry.closed:
             return
         campaign = gathered.campaign(entry)
+        known = entry.learned if entry.told else None
         delivered = close_entry(entry, campaign)
         gathered.closed(entry, delivered=delivered)
         if delivered:
@@ -310,9 +334,12 @@ class CloseDue:
                     entry=entry,
                     reward=entry.learned,
                     previous=None,
+                    known=known,
                     at_ms=timer.due_ms,
                 )
             )
+        elif known:  # what never arrived has earned nothing
+            gathered.correct_early(timer.user, entry, 0.0, timer.due_ms)
         forget_ms = entry.decided_at_ms + campaign.correction_horizon_ms
         tx.put(timer_key(max(forget_ms, timer.due_ms), FORGET, timer.user, timer.decision_id), b"")
 

@@ -108,7 +108,7 @@ class DecideChunk:
         people, ended = self._next_people(tx, running, wave)
         choices = wave.decide(people, running.chunk, now_ms, shut_templates(start.campaign, newest))
         running.chunk += 1
-        tallies = send(tx, running, choices)
+        tallies = send(tx, running, choices, now_ms)
         if ended:
             self._finish(tx, running, tallies)
         else:

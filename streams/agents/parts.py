@@ -27,7 +27,7 @@ from streams.core.policies import Examples, parts_by_action
 from streams.core.sums import added
 from streams.kafka.transaction import Transaction
 
-__all__ = ["TellGathered", "gather", "note_complete", "tell_gathered"]
+__all__ = ["TellGathered", "gather", "note_complete", "tell_early", "tell_gathered"]
 
 TALLIES_MS = 1000  # between two reports of what was counted
 MOST_TOLD = 2000  # outcomes in one update: of the widest contexts they stay within its limit
@@ -62,6 +62,19 @@ def gather(
         _sum_up(tx, running, gathering, rest=False)
     gathering.complete = _is_complete(running)
     _store(tx, running, gathering)
+
+
+def tell_early(
+    tx: Transaction, running: RunningWave, outcomes: Sequence[Outcome], now_ms: int
+) -> None:
+    """Tell of decisions whose window is open: what the learner knows, and no report counts."""
+    if running.start.half_lives_ms is not None:
+        gather(tx, running, outcomes, [], 0, now_ms)
+        return
+    for first in range(0, len(outcomes), MOST_TOLD):
+        rows = Rows(**update_columns(outcomes[first : first + MOST_TOLD]))  # type: ignore[arg-type]
+        if rows.actions:
+            tell(tx, progress_update(tx, running, [], rows))
 
 
 def note_complete(tx: Transaction, running: RunningWave) -> None:

@@ -31,9 +31,9 @@ from streams.agents.state import (
 )
 from streams.core.audience import instalment
 from streams.core.encoding import ContextEncoder, action_set
-from streams.core.learning import fold_updates
 from streams.core.parts import half_lives_of
 from streams.core.policies import Policy, create, from_bytes, to_bytes, validate
+from streams.core.reward_units import check_units, fold_in_units, unit_of
 from streams.core.schedule import CampaignState, Due, WaveState, due, report, start_wave
 from streams.core.segments import compile_segment
 from streams.core.warm_start import first_policy, warm_start
@@ -66,6 +66,7 @@ def check_runnable(campaign: Campaign) -> None:
     rng = np.random.default_rng(0)
     policy.action_dist(anyone, actions, every_action, rng, handicap=handicap)
     half_lives_of(campaign, policy)
+    check_units(campaign, policy)
     if campaign.audience_segment is not None:
         try:
             compile_segment(campaign.audience_segment)
@@ -284,7 +285,8 @@ class LeadCampaigns:
             keys.append(key)
             updates.append(update)
         encoder = self._pairs.encoder(state)
-        state.examples += fold_updates(policy, updates, state.campaign, encoder)
+        new, scale = fold_in_units(policy, updates, state.campaign, encoder, snapshot.reward_scale)
+        state.examples += new
         for tally in (tally for update in updates for tally in update.tallies):
             state.reward_sum += tally.reward_sum
             for kind, count in tally.feedback.items():
@@ -295,7 +297,7 @@ class LeadCampaigns:
         self._pairs.learn(tx, state, updates)
         state.kept -= len(keys)
         state.learned_at_ms = now_ms
-        publish(tx, self._snapshot(tx, state, to_bytes(policy), encoder, now_ms))
+        publish(tx, self._snapshot(tx, state, to_bytes(policy), scale, encoder, now_ms))
         store(tx, campaign_key(state.campaign.campaign_id), state)
 
     def _newest(self, tx: Transaction, state: CampaignState, now_ms: int) -> PolicySnapshot:
@@ -307,7 +309,7 @@ class LeadCampaigns:
         encoder = self._pairs.encoder(state)
         policy = self._first(campaign, encoder)
         state.version = 0
-        snapshot = self._snapshot(tx, state, to_bytes(policy), encoder, now_ms)
+        snapshot = self._snapshot(tx, state, to_bytes(policy), b"", encoder, now_ms)
         publish(tx, snapshot)
         return snapshot
 
@@ -334,7 +336,10 @@ class LeadCampaigns:
                 f"{learned.encoder_version}, here {encoder.version}: the first wave waits until "
                 "they are the same, or until warm_start is removed"
             )
-        return warm_start(campaign, source, from_bytes(learned.state), encoder)
+        policy = from_bytes(learned.state)
+        if learned.reward_scale:
+            policy.rescale(unit_of(learned))  # this campaign begins with rewards as they are
+        return warm_start(campaign, source, policy, encoder)
 
     def _may_start(self, tx: Transaction, state: CampaignState) -> bool:
         """Whether there is a policy to begin with."""
@@ -368,6 +373,7 @@ class LeadCampaigns:
         tx: Transaction,
         state: CampaignState,
         policy: bytes,
+        scale: bytes,
         encoder: ContextEncoder,
         now_ms: int,
     ) -> PolicySnapshot:
@@ -386,6 +392,7 @@ class LeadCampaigns:
             examples=state.examples,
             reward_sum=state.reward_sum,
             feedback=dict(sorted(state.feedback.items())),
+            reward_scale=scale,
             created_at_ms=now_ms,
         )
 

@@ -9,6 +9,7 @@ from schemas.ids import NO_SEND
 from schemas.learning import PolicySnapshot, Tally
 from schemas.records import Decision
 from schemas.topics import SEND_DECISIONS
+from streams.agents.parts import tell_early
 from streams.agents.state import (
     CLOSE,
     RunningWave,
@@ -19,10 +20,11 @@ from streams.agents.state import (
     timer_key,
 )
 from streams.core.encoding import LoadedRelease, release_label
-from streams.core.learning import add_tallies, decision_tally
+from streams.core.learning import Outcome, add_tallies, decision_tally
 from streams.core.ledger import Ledger
 from streams.core.policies import from_bytes
 from streams.core.profiles import note_action, note_send
+from streams.core.reward_units import unit_of
 from streams.core.waves import Choice, Wave
 from streams.kafka.transaction import Transaction
 
@@ -67,7 +69,8 @@ class PinnedWaves:
             release = None if label is None else self._known.encoder(label)
             if label is not None and release is None:
                 return None
-            wave = self._waves[key] = Wave(start, from_bytes(snapshot.state), release)
+            policy, unit = from_bytes(snapshot.state), unit_of(snapshot)
+            wave = self._waves[key] = Wave(start, policy, release, unit)
         return wave
 
     def forget(self, start: WaveStart) -> None:
@@ -75,16 +78,36 @@ class PinnedWaves:
         self._waves.pop((start.campaign.campaign_id, start.wave, start.shard), None)
 
 
-def send(tx: Transaction, running: RunningWave, choices: Sequence[Choice]) -> list[Tally]:
+def send(
+    tx: Transaction, running: RunningWave, choices: Sequence[Choice], now_ms: int
+) -> list[Tally]:
     """Send a wave's decisions and count them in; gives what they add to its report."""
+    early = running.start.campaign.learn_at == "decision"
     for choice in choices:
+        if choice.entry is not None:
+            choice.entry.told = early
         _emit(tx, choice, running.start.campaign)
     running.decided += len(choices)
     opened = sum(choice.entry is not None for choice in choices)
     running.open += opened
     running.held += opened
+    if early and opened:
+        tell_early(tx, running, [_unanswered(c) for c in choices if c.entry is not None], now_ms)
     made = Counter((choice.decision.reason, choice.decision.action) for choice in choices)
     return add_tallies(decision_tally(*what, count) for what, count in made.items())
+
+
+def _unanswered(choice: Choice) -> Outcome:
+    """A decision as the learner is told of it at once: nothing has come back."""
+    assert choice.entry is not None
+    return Outcome(
+        user_id=choice.decision.user_id,
+        entry=choice.entry,
+        reward=0.0,
+        previous=None,
+        known=None,
+        at_ms=choice.decision.decided_at_ms,
+    )
 
 
 def _emit(tx: Transaction, choice: Choice, campaign: Campaign) -> None:

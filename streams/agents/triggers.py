@@ -174,7 +174,7 @@ class Triggers:
         if not choices:
             return
         running.chunk += 1
-        running.untold = add_tallies([*running.untold, *send(tx, running, choices)])
+        running.untold = add_tallies([*running.untold, *send(tx, running, choices, now_ms)])
         if campaign.trigger_every_ms:
             for choice in choices:
                 _rest(tx, choice, may[choice.decision.user_id], campaign.trigger_every_ms)

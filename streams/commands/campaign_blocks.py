@@ -55,10 +55,12 @@ class Choosing:
     fatigue_half_life_ms: int
     warm_start_campaign: str | None
     warm_start_discount: float
+    learn_at: str
+    clip_rewards: float | None
 
 
 def read_choosing(given: dict[str, Value]) -> Choosing:
-    """Whether no-send competes, how a template that was sent lately recovers, and a warm start."""
+    """What competes, how a template that was sent lately recovers, and how it is learned."""
     fatigue = (
         given["fatigue"].entries(("size", "half_life"), ("size",)) if "fatigue" in given else {}
     )
@@ -75,4 +77,6 @@ def read_choosing(given: dict[str, Value]) -> Choosing:
         ),
         warm_start_campaign=warm["campaign"].text() if warm else None,
         warm_start_discount=warm["discount"].share() if "discount" in warm else 0.5,
+        learn_at=given["learn_at"].text() if "learn_at" in given else "close",
+        clip_rewards=given["clip_rewards"].share() if "clip_rewards" in given else None,
     )

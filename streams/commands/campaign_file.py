@@ -31,6 +31,10 @@ key                     where it is absent
 ``holdout``             0
 ``baseline``            none; its ``share`` is 10 %
 ``cap``                 none; its ``period`` is 24h
+``learn_at``            ``close``: a decision is learned once its window is over; ``decision``:
+                        at once with reward 0, corrected by all that comes
+``clip_rewards``        none; else the share of rewards (99 %) that is not clipped: purchases
+                        above that size count as that size, and as 1
 ``learning``            ``auto``: summed up in the shards (``parts``) where that leaves the same
                         policy, else one by one (``examples``)
 ``quiet_hours``         none; else ``from`` and ``until``, UTC
@@ -74,6 +78,8 @@ KEYS = (
     "no_send",
     "fatigue",
     "warm_start",
+    "learn_at",
+    "clip_rewards",
     "context",
     "encoder",
     "holdout",
@@ -189,6 +195,8 @@ def _campaign(root: Value, folder: Path, now_ms: int) -> Campaign:
             fatigue_half_life_ms=choosing.fatigue_half_life_ms,
             warm_start_campaign=choosing.warm_start_campaign,
             warm_start_discount=choosing.warm_start_discount,
+            learn_at=choosing.learn_at,
+            clip_rewards=choosing.clip_rewards,
             learning=given["learning"].text() if "learning" in given else "auto",
             encoder=given["encoder"].text() if "encoder" in given else None,
         )

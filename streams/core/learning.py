@@ -19,6 +19,7 @@ __all__ = [
     "Outcome",
     "Rows",
     "add_tallies",
+    "blocks_in",
     "decision_tally",
     "example_of",
     "examples_in",
@@ -36,14 +37,27 @@ BLOCK = 4096  # examples that are learned at once
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """A decision's reward as it stands, and as the learner was told before, if it was."""
+    """A decision's reward as it stands, and as it was told before.
+
+    Attributes
+    ----------
+    previous
+        As the log has it; None: it closes now. Else this is a correction.
+    known
+        As the learner has it; None: it does not know of the decision.
+    at_ms
+        Event time of the close or correction.
+    kind
+        For a correction: the feedback that came.
+    """
 
     user_id: str
     entry: Entry
     reward: float
-    previous: float | None  # None: new; else this is a correction
-    at_ms: int  # event time of the close or correction
-    kind: str | None = None  # for a correction: the feedback that came
+    previous: float | None
+    known: float | None
+    at_ms: int
+    kind: str | None = None
 
 
 class Rows(msgspec.Struct, array_like=True):
@@ -137,7 +151,7 @@ def add_tallies(tallies: Iterable[Tally]) -> list[Tally]:
 
 def update_columns(outcomes: Sequence[Outcome]) -> dict[str, object]:
     """The columns of a LearningUpdate for the outcomes that are to be learned from."""
-    learned = [outcome for outcome in outcomes if outcome.entry.learn]
+    learned = [o for o in outcomes if o.entry.learn and o.reward != o.known]
     actions = sorted({outcome.entry.action for outcome in learned})
     index = {action: rank for rank, action in enumerate(actions)}
     nan = float("nan")
@@ -148,7 +162,7 @@ def update_columns(outcomes: Sequence[Outcome]) -> dict[str, object]:
         "features": [o.entry.features for o in learned if o.entry.features],
         "rewards": np.array([o.reward for o in learned], dtype="<f8").tobytes(),
         "previous": np.array(
-            [nan if o.previous is None else o.previous for o in learned], dtype="<f8"
+            [nan if o.known is None else o.known for o in learned], dtype="<f8"
         ).tobytes(),
         "decided_at_ms": np.array([o.entry.decided_at_ms for o in learned], dtype="<i8").tobytes(),
     }
@@ -253,7 +267,7 @@ def fold_updates(
     the same order give the same bytes.
     """
     before = policy.n_learned
-    for block in _blocks(updates, campaign, encoder):
+    for block in blocks_in(updates, campaign, encoder):
         policy.learn_many(block)
     parts = [part for update in updates for part in sums_in(update, campaign, trusted=True)]
     if parts:
@@ -261,9 +275,10 @@ def fold_updates(
     return policy.n_learned - before
 
 
-def _blocks(
+def blocks_in(
     updates: Iterable[LearningUpdate], campaign: Campaign, encoder: ContextEncoder | None
 ) -> Iterator[Examples]:
+    """The examples of updates in their order, regrouped into blocks of a fixed size."""
     parts: list[Examples] = []
     held = 0
     for update in updates:

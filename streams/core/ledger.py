@@ -59,6 +59,8 @@ class Entry(msgspec.Struct, array_like=True):
         Whether its window is over.
     learned
         The reward that the learner was told last.
+    told
+        Whether it was told of the decision before its window was over.
     """
 
     decision_id: str
@@ -83,6 +85,7 @@ class Entry(msgspec.Struct, array_like=True):
     learned: float = 0.0
     receipt_at_ms: int = -1
     features: bytes = b""
+    told: bool = False
 
 
 class Ledger(msgspec.Struct, array_like=True):

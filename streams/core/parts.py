@@ -24,7 +24,7 @@ def half_lives_of(campaign: Campaign, policy: Policy) -> list[float] | None:
     CampaignError
         If the campaign asks for parts and cannot have them.
     """
-    if campaign.learning == "examples":
+    if campaign.learning == "examples" or campaign.clip_rewards is not None:
         return None
     asked = campaign.learning == "parts"
     if campaign.encoder is not None:

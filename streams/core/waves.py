@@ -46,13 +46,20 @@ class Wave:
         The frozen policy of those versions. Never changed here.
     release
         Of the campaign's encoder, that the wave is pinned to; None without one.
+    unit
+        What a reward of 1 in the policy is, in the campaign's units of reward.
     """
 
     def __init__(
-        self, start: WaveStart, policy: Policy, release: LoadedRelease | None = None
+        self,
+        start: WaveStart,
+        policy: Policy,
+        release: LoadedRelease | None = None,
+        unit: float = 1.0,
     ) -> None:
         self.start = start
         self._policy = policy
+        self._unit = unit
         self._encoder = ContextEncoder(start.campaign.context, release)
         self._actions = action_set(start.campaign)
         self.audience = Audience(start)
@@ -140,7 +147,7 @@ class Wave:
         )
         hours = np.maximum(now_ms - sent_ms, 0.0) / HOUR_MS
         half_life_hours = campaign.fatigue_half_life_ms / HOUR_MS
-        return recovering(hours, campaign.fatigue_size, half_life_hours)
+        return recovering(hours, campaign.fatigue_size / self._unit, half_life_hours)
 
     def _choice(
         self,

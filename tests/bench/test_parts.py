@@ -85,6 +85,7 @@ def outcomes(of: Campaign, shard: int) -> list[Outcome]:
             ),
             reward=float(rewards[rank]),
             previous=None,
+            known=None,
             at_ms=NOON + rank,
         )
         for rank in range(EXAMPLES)

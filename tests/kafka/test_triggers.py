@@ -18,7 +18,11 @@ from tests.kafka.harness import EVENTS, Deployment, Sender, campaign, deployment
 
 USERS = [f"user-{number:05d}" for number in range(600)]
 TRIGGERED = campaign(
-    waves=1, trigger_event="cart-abandoned", learn_every_ms=3000, trigger_every_ms=3_600_000
+    waves=1,
+    trigger_event="cart-abandoned",
+    learn_every_ms=3000,
+    trigger_every_ms=3_600_000,
+    learn_at="decision",
 )
 
 
@@ -119,7 +123,7 @@ def test_a_triggered_send_does_not_wait_for_the_commit_interval(kafka, namespace
     assert min(waited) < 4, waited  # twice the interval, for its own topic and for ours, is 16 s
 
 
-def test_a_campaign_with_no_send_and_fatigue_begins_with_what_another_learned(loop):
+def test_a_campaign_with_no_send_fatigue_and_clipped_rewards_begins_with_what_another_learned(loop):
     loop.start(0)
     loop.wait_open(0)
     wait_for_people(loop)
@@ -127,6 +131,7 @@ def test_a_campaign_with_no_send_and_fatigue_begins_with_what_another_learned(lo
         campaign_id="summer",
         no_send=True,
         fatigue_size=0.5,
+        clip_rewards=0.9,
         warm_start_campaign="spring",
         warm_start_discount=0.5,
         holdout=0.0,
@@ -137,10 +142,7 @@ def test_a_campaign_with_no_send_and_fatigue_begins_with_what_another_learned(lo
     with Sender(loop):
         loop.apply(replace(choosing, campaign_id="spring", warm_start_campaign=None))
         wait_until(
-            lambda: (
-                {"spring", "summer"} <= {d.campaign_id for d in loop.decisions()}
-                and sum(r.status == "closed" for r in loop.records(WAVE_REPORTS)) >= 4
-            ),
+            lambda: closed_waves(loop) == {(n, w) for n in ("spring", "summer") for w in (0, 1)},
             90,
             "both campaigns have run",
         )
@@ -171,6 +173,11 @@ def test_a_campaign_with_no_send_and_fatigue_begins_with_what_another_learned(lo
     )
     assert first.n_learned == 0
     assert not np.array_equal(first.reward_model.learned()["moment"], 0)
+
+
+def closed_waves(loop: Deployment) -> set[tuple[str, int]]:
+    newest = {(r.campaign_id, r.wave): r.status for r in loop.records(WAVE_REPORTS)}
+    return {wave for wave, status in newest.items() if status == "closed"}
 
 
 def learned(loop: Deployment, sender: Sender) -> bool:

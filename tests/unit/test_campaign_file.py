@@ -363,6 +363,9 @@ def test_no_send_fatigue_and_a_warm_start_can_be_said():
         "warm_start: {campaign: old, discount: 30 %}\n"
     )
     assert campaign.no_send
+    assert (campaign.learn_at, campaign.clip_rewards) == ("close", None)
+    prompt = parse(SHORT + "learn_at: decision\nclip_rewards: 99 %\n")
+    assert (prompt.learn_at, prompt.clip_rewards) == ("decision", 0.99)
     assert (campaign.fatigue_size, campaign.fatigue_half_life_ms) == (0.02, 3 * DAY_MS)
     assert (campaign.warm_start_campaign, campaign.warm_start_discount) == ("old", 0.3)
     plain = parse(SHORT + "fatigue: {size: 0.1}\nwarm_start: {campaign: old}\nno_send: no\n")
@@ -374,6 +377,10 @@ def test_no_send_fatigue_and_a_warm_start_can_be_said():
     ("line", "told"),
     [
         ("no_send: maybe", ":5: no_send must be yes or no, got 'maybe'"),
+        ("learn_at: once", ":5: learn_at must be one of close, decision, got 'once'"),
+        ("learn_at: decision\npolicy: squarecb-not", "squarecb-not"),
+        ("learn_at: decision\npolicy: logistic-thompson", "learn_at is decision, and policy"),
+        ("clip_rewards: 20 %", ":5: clip_rewards must lie in 0.5 to 1, got 0.2"),
         ("fatigue: {half_life: 3d}", ":5: fatigue lacks the key size"),
         ("fatigue: {size: -1}", ":5: fatigue.size must be a number, got -1"),
         ("fatigue: {size: 1, half_life: 0s}", ":5: fatigue.half_life must lie in 1ms"),

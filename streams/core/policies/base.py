@@ -259,6 +259,16 @@ class Policy(OneAtATime, abc.ABC):
         if discount:
             self._warm_start(source, discount)
 
+    def rescale(self, factor: float) -> None:  # noqa: ARG002 - no model here
+        """Go on as if every reward so far had been multiplied by a factor.
+
+        Raises
+        ------
+        PolicyError
+            If the policy has no model that adds up.
+        """
+        raise PolicyError(f"policy {self.name!r} cannot be rescaled: it has no model that adds up")
+
     def retire(self, actions: Collection[str]) -> None:
         """Drop what is kept for actions alone that will not come back; shared weights stay."""
 

@@ -45,6 +45,10 @@ class ModelPolicy(Policy, abc.ABC):
         }
         return Beliefs(**known)
 
+    def rescale(self, factor: float) -> None:
+        """Go on as if every reward so far had been multiplied by a factor."""
+        self.reward_model.rescale(factor)
+
     def retire(self, actions: Collection[str]) -> None:
         """Drop what is kept for actions alone that will not come back; shared weights stay."""
         self.reward_model.retire(actions)

@@ -90,6 +90,18 @@ class RewardModel(abc.ABC):
             f"a model of kind {type(self).__name__} cannot be warm-started: its parts do not add up"
         )
 
+    def rescale(self, factor: float) -> None:  # noqa: ARG002 - not by default
+        """Go on as if every reward so far had been multiplied by a factor.
+
+        Raises
+        ------
+        PolicyError
+            If this kind does not add up.
+        """
+        raise PolicyError(
+            f"a model of kind {type(self).__name__} cannot be rescaled: its parts do not add up"
+        )
+
     def retire(self, actions: Collection[str]) -> None:  # noqa: B027 most keep nothing for one
         """Drop what is kept for these actions alone."""
 

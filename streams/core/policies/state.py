@@ -11,8 +11,9 @@ import numpy as np
 from schemas.errors import PolicyError
 from streams.core.policies.base import Policy
 from streams.core.policies.registry import policy_class
+from streams.core.policies.reward_scale import RewardScale
 
-__all__ = ["FORMAT", "from_bytes", "to_bytes"]
+__all__ = ["FORMAT", "from_bytes", "scale_from_bytes", "scale_to_bytes", "to_bytes"]
 
 FORMAT = 1
 MAGIC = b"GWPS"  # Groundswell policy snapshot
@@ -70,6 +71,28 @@ def from_bytes(raw: bytes) -> Policy:
             f"a policy snapshot of {len(raw)} bytes cannot be read ({error}): take another"
         ) from error
     return policy_class(name).from_state(state)
+
+
+def scale_to_bytes(scale: RewardScale) -> bytes:
+    """Write a reward scale's state, as MessagePack."""
+    return _encoder.encode(_plain(scale.state()))
+
+
+def scale_from_bytes(raw: bytes) -> RewardScale:
+    """Read what :func:`scale_to_bytes` wrote.
+
+    Raises
+    ------
+    PolicyError
+        If the bytes are no reward scale.
+    """
+    try:
+        state = _lively(msgspec.msgpack.decode(raw))
+    except (msgspec.DecodeError, ValueError) as error:
+        raise PolicyError(
+            f"a reward scale of {len(raw)} bytes cannot be read ({error}): take another snapshot"
+        ) from error
+    return RewardScale.from_state(state)
 
 
 def _digest(body: bytes) -> bytes:

@@ -1,5 +1,7 @@
 import random
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,9 +13,11 @@ from schemas.records import Reward
 from schemas.topics import LEARNING_EXAMPLES, LEARNING_UPDATES
 from streams.agents.attribute import MOST_DUE, Attribute, CloseDue
 from streams.agents.state import RunningWave, ledger_key, profile_key, wave_key
-from streams.core.learning import examples_in
+from streams.core.encoding import ContextEncoder
+from streams.core.learning import add_tallies, examples_in, fold_updates
 from streams.core.ledger import Ledger
 from streams.core.profiles import Profile
+from streams.core.warm_start import first_policy
 from tests.unit.agents.shard import (
     NOON,
     SHARDS,
@@ -421,3 +425,75 @@ def test_a_send_that_did_not_arrive_was_not_the_last_one():
 def test_what_was_sent_last_is_kept_only_where_repetition_matters():
     shard, _ = wave_of(ANN, of=SPRING)
     assert profile(shard).sent_at == {}
+
+
+# ---- decisions that are learned at once
+
+
+NOW = campaign(learn_at="decision", learning="examples", templates=SPRING.templates[:1])
+
+
+def taught(shard: MemoryShard) -> list[tuple[float, float]]:
+    """What the learner was told: rewards, and what they correct."""
+    updates = sent(shard.outputs, LEARNING_UPDATES)
+    return [
+        (reward, previous)
+        for update in updates
+        for reward, previous in zip(
+            np.frombuffer(update.rewards), np.frombuffer(update.previous), strict=True
+        )
+    ]
+
+
+def test_a_decision_is_learned_at_once_and_corrected_by_all_that_comes():
+    shard, decisions = wave_of(ANN, BOB, of=NOW)
+    assert [reward for reward, _ in taught(shard)] == [0.0, 0.0]
+    shard.apply(joining(), [click(decisions[ANN])])
+    shard.apply(joining(), [click(decisions[ANN], 2000, "purchase", value=4.0)])
+    assert taught(shard)[2:] == [(1.0, 0.0), (4.0, 1.0)]
+    close(shard)
+    assert len(taught(shard)) == 4  # the learner knew all of it
+    shard.apply(joining(CLOSES), [click(decisions[BOB])])
+    assert taught(shard)[4:] == [(1.0, 0.0)]
+
+
+def test_the_log_and_the_report_of_what_is_learned_at_once_are_those_of_what_waits():
+    logs, reports = [], []
+    for of in (NOW, campaign(learning="examples", templates=SPRING.templates[:1])):
+        shard, decisions = wave_of(ANN, BOB, of=of)
+        shard.apply(joining(), [click(decisions[ANN])])
+        close(shard)
+        shard.apply(joining(CLOSES), [click(decisions[BOB])])
+        logs.append(sent(shard.outputs, LEARNING_EXAMPLES))
+        tallies = [t for u in sent(shard.outputs, LEARNING_UPDATES) for t in u.tallies]
+        reports.append(add_tallies(tallies))
+    assert logs[0] == logs[1]
+    assert reports[0] == reports[1]
+
+
+def test_what_never_arrived_is_taken_back_as_far_as_it_earned():
+    shard, decisions = wave_of(ANN, of=NOW)
+    shard.apply(joining(), [click(decisions[ANN]), click(decisions[ANN], 2000, "failed")])
+    close(shard)
+    assert taught(shard)[1:] == [(1.0, 0.0), (0.0, 1.0)]
+    assert sent(shard.outputs, LEARNING_EXAMPLES) == []
+
+
+def test_learned_at_once_and_in_parts_the_sums_are_those_of_the_examples():
+    policies = []
+    for learning in ("examples", "parts"):
+        of = replace(NOW, learning=learning, policy_params={"draws": 16, "adapt": False})
+        policy = first_policy(of, ContextEncoder(of.context))
+        half_lives = list(policy.half_lives_ms) if learning == "parts" else None
+        shard, decisions = wave_of(ANN, BOB, of=of, half_lives_ms=half_lives)
+        shard.apply(joining(), [click(decisions[ANN])])
+        close(shard)
+        shard.apply(joining(CLOSES), [click(decisions[BOB])])
+        shard.now_ms = NOON + 10_000_000
+        shard.run(CloseDue(clock(shard.now_ms)))
+        fold_updates(policy, sent(shard.outputs, LEARNING_UPDATES), of)
+        policies.append(policy)
+    for name in ("moment", "gram"):
+        mine, theirs = (policy.reward_model.learned()[name] for policy in policies)
+        np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12)
+    assert policies[0].n_learned == policies[1].n_learned == 2

@@ -213,7 +213,7 @@ def test_the_last_wave_decides_until_the_next_ones_policy_has_arrived():
     shop.arrive(CART, 1)
     assert [(d.wave, d.policy_version) for d in shop.events(cart(USERS[1]))] == [(1, 1)]
     shop.tend()
-    (over,) = [u for u in sent(shop.shard.outputs, LEARNING_UPDATES) if u.wave == 0]
+    *_, over = [u for u in sent(shop.shard.outputs, LEARNING_UPDATES) if u.wave == 0]
     assert (over.deciding, over.decided, over.open) == (False, 1, 1)
     assert shop.shard.load(wave_key("spring", 0), RunningWave).held == 1
 

@@ -56,6 +56,7 @@ def outcome(
         entry=entry,
         reward=reward,
         previous=previous,
+        known=previous,
         at_ms=NOON + 5,
         kind="click" if previous is not None else None,
     )
