@@ -14,8 +14,9 @@ from tests.bench.learning.suite import DEFAULT, OURS, Results, run_suite
 from tests.bench.learning.worlds import WORLDS, available
 
 SEEDS = int(os.environ.get("GROUNDSWELL_BENCH_SEEDS", "20"))
+FIRST = 101  # settings were chosen on the seeds below
 MEAN_BAR, WORLD_BAR = 1.00, 1.08
-HELD = (DEFAULT, "adaptive-thompson")  # held to the bars; the others are there to compare
+HELD = (DEFAULT,)  # held to the bars; the others are there to compare
 
 
 @pytest.mark.bench
@@ -23,7 +24,7 @@ HELD = (DEFAULT, "adaptive-thompson")  # held to the bars; the others are there 
 def test_regret_beside_peers_that_are_tuned_for_each_world():
     """Measure, keep the figures and the pictures, and fail where a bar does not hold."""
     began = time.monotonic()
-    results = run_suite(available(), range(1, SEEDS + 1))
+    results = run_suite(available(), range(FIRST, FIRST + SEEDS))
     minutes = (time.monotonic() - began) / 60.0
     figures = [
         *_figures(results),

@@ -1,9 +1,10 @@
 """Off-policy evaluation: what a policy would have earned, from another policy's log.
 
-Four estimators (IPS, SNIPS, DM, DR), intervals around them, and a diagnosis of whether the log
-is large enough to say anything at all.
+Five estimators (IPS, SNIPS, DM, DR, and DR for a log whose own policy learned meanwhile), intervals
+around them, and a diagnosis of whether the log is large enough to say anything at all.
 """
 
+from streams.core.evaluation.adaptive import estimate_adaptive_dr
 from streams.core.evaluation.diagnosis import Diagnosis, diagnose
 from streams.core.evaluation.direct import estimate_dm
 from streams.core.evaluation.doubly_robust import estimate_dr
@@ -26,6 +27,7 @@ __all__ = [
     "diagnose",
     "effective_sample_size",
     "empirical_bernstein",
+    "estimate_adaptive_dr",
     "estimate_dm",
     "estimate_dr",
     "estimate_ips",

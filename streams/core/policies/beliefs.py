@@ -10,6 +10,7 @@ __all__ = [
     "BASE_RATE",
     "BASE_REWARD",
     "BELIEFS",
+    "DAY_MS",
     "DRAWS",
     "EXPLORATION",
     "FLOOR_SHARE",

@@ -1,6 +1,6 @@
 """What a linear model keeps of its examples: sums that can be made in parts and added."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Self
@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.errors import PolicyError
-from streams.core.policies.data import Examples, FloatArray
+from streams.core.policies.data import Examples, FloatArray, IntArray
 
-__all__ = ["Statistics", "crossed", "statistics_of"]
+__all__ = ["Statistics", "crossed", "statistics_of", "sums_of"]
 
 ROWS = 4096  # features of so many examples are laid out at once: at most 16 MiB
 
@@ -185,17 +185,46 @@ def statistics_of(examples: Examples, half_life_ms: float = 0.0) -> Statistics:
     d = (1 + examples.contexts.shape[1]) * (1 + examples.action_features.shape[1])
     if not len(examples):
         return Statistics.empty(d)
-    new = examples.is_new
-    newest = int(examples.at_ms.max())
-    weights = np.ones(len(examples))
+
+    def laid_out(rows: slice) -> FloatArray:
+        return crossed(examples.contexts[rows], examples.action_features[rows])
+
+    return _summed(laid_out, d, examples.rewards, examples.previous, examples.at_ms, half_life_ms)
+
+
+def sums_of(
+    phi: FloatArray,
+    rewards: FloatArray,
+    previous: FloatArray,
+    at_ms: IntArray,
+    half_life_ms: float = 0.0,
+) -> Statistics:
+    """Sum up at least one example whose features phi, (n, d), are laid out already.
+
+    As :func:`statistics_of`; ``previous`` is nan where an example is new.
+    """
+    return _summed(phi.__getitem__, phi.shape[1], rewards, previous, at_ms, half_life_ms)
+
+
+def _summed(
+    laid_out: Callable[[slice], FloatArray],
+    d: int,
+    rewards: FloatArray,
+    previous: FloatArray,
+    at_ms: IntArray,
+    half_life_ms: float,
+) -> Statistics:
+    new = np.isnan(previous)
+    newest = int(at_ms.max())
+    weights = np.ones(len(rewards))
     if half_life_ms:
-        weights = np.exp2((examples.at_ms - newest) / half_life_ms)
-    before = np.where(new, 0.0, examples.previous)
+        weights = np.exp2((at_ms - newest) / half_life_ms)
+    before = np.where(new, 0.0, previous)
     gram, moment = np.zeros((d, d)), np.zeros(d)
-    for start in range(0, len(examples), ROWS):
+    for start in range(0, len(rewards), ROWS):
         rows = slice(start, start + ROWS)
-        phi = crossed(examples.contexts[rows], examples.action_features[rows])  # (rows, d)
-        moment += phi.T @ (weights[rows] * (examples.rewards[rows] - before[rows]))
+        phi = laid_out(rows)  # (rows, d)
+        moment += phi.T @ (weights[rows] * (rewards[rows] - before[rows]))
         half = phi
         if half_life_ms or not new[rows].all():  # else all weigh 1
             half = phi[new[rows]] * np.sqrt(weights[rows][new[rows]])[:, None]
@@ -203,7 +232,7 @@ def statistics_of(examples: Examples, half_life_ms: float = 0.0) -> Statistics:
     return Statistics(
         gram=gram,
         moment=moment,
-        power=float(weights @ (examples.rewards**2 - before**2)),
+        power=float(weights @ (rewards**2 - before**2)),
         weight=float(weights[new].sum()),
         n=int(new.sum()),
         at_ms=newest,

@@ -6,8 +6,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from schemas.errors import PolicyError
+from streams.core.policies.action_sums import bounded_actions, keys_of
 from streams.core.policies.data import ActionSet, BoolArray, Examples, FloatArray
-from streams.core.policies.hierarchical_linear import HierarchicalLinear
+from streams.core.policies.exploration import greedy_dist
+from streams.core.policies.plans import PlanModel
 from streams.core.policies.reward_model import BayesianModel
 
 __all__ = ["MixedMemory"]
@@ -37,7 +39,7 @@ class MixedMemory(BayesianModel):
 
     CHUNKS_MATTER: ClassVar[bool] = True
 
-    def __init__(self, members: Sequence[HierarchicalLinear], prior: Sequence[float]) -> None:
+    def __init__(self, members: Sequence[PlanModel], prior: Sequence[float]) -> None:
         self.members = tuple(members)
         self._log_prior = np.log(np.asarray(prior) / np.sum(prior))
         self.log_weights = self._log_prior.copy()
@@ -61,8 +63,9 @@ class MixedMemory(BayesianModel):
                 self.log_weights = np.logaddexp(
                     np.log1p(-share) + logs, np.log(share) + self._log_prior
                 )
+            by_action = keys_of(part)
             for member in self.members:
-                member.learn(part)
+                member.learn_rows(part, by_action)
         for member in self.members:
             member.fit_scales()
 
@@ -72,7 +75,8 @@ class MixedMemory(BayesianModel):
         With one noise for all: that of clicks moves with their rate, and a short memory must not
         win by following it.
         """
-        found = [member.foreseen(new) for member in self.members]
+        rows = keys_of(new)
+        found = [member.foreseen(new, rows) for member in self.members]
         seen = min(float((error**2 / variance).mean()) for error, variance in found)
         noise = max(seen, self.members[0].noise_variance)
         return np.array(
@@ -108,7 +112,16 @@ class MixedMemory(BayesianModel):
         widen: float,
         handicap: FloatArray | None,
     ) -> FloatArray:
-        """Mix the members' shares: as if one were drawn by its weight, then drawn from."""
+        """Mix the members' shares: as if one were drawn by its weight, then drawn from.
+
+        Before any example all actions are as good, and chosen alike: draws from the prior would
+        send only what has the largest features, and learn less of what features do not tell.
+        """
+        bounded_actions(len(actions), self.members[0].p)
+        if self.members[0].is_new:
+            return greedy_dist(
+                np.zeros(eligible.shape) if handicap is None else -handicap, eligible
+            )
         mixed = np.zeros(eligible.shape)
         for weight, member in zip(self.weights, self.members, strict=True):
             if weight * draws < 1.0:  # none of its draws would be among them

@@ -10,6 +10,7 @@ def test_the_package_exports_exactly_this():
         "diagnose",
         "effective_sample_size",
         "empirical_bernstein",
+        "estimate_adaptive_dr",
         "estimate_dm",
         "estimate_dr",
         "estimate_ips",

@@ -4,8 +4,10 @@ from scipy import stats
 
 from schemas.errors import PolicyError
 from streams.core.policies import ActionSet, AdaptiveThompson, Examples, from_bytes, to_bytes
+from streams.core.policies.action_sums import keys_of
 from streams.core.policies.beliefs import Beliefs
-from streams.core.policies.hierarchical_linear import OWN, HierarchicalLinear
+from streams.core.policies.hierarchical_linear import HierarchicalLinear
+from streams.core.policies.recent_levels import RecentLevels
 
 DAY_MS = 86_400_000
 
@@ -39,9 +41,8 @@ def dense(examples, actions):
         return (users[:, :, None] * acts[:, None, :]).reshape(len(x), -1)
 
     precision = np.full((4, 3 + len(actions)), 300.0)
-    precision[:, 3:] *= OWN
     precision[1:, 0] = precision[0, 1:3] = 100.0
-    precision[0, 3:] = OWN * 100.0
+    precision[0, 3:] = 100.0
     precision[0, 0] = 1.0
     phi = laid_out(chunk.contexts, np.array([actions.ids.index(name) for name in chunk.actions]))
     cover = np.linalg.inv(phi.T @ phi + np.diag(precision.ravel()))
@@ -89,16 +90,66 @@ def test_actions_with_nothing_in_common_are_told_apart(actions):
     np.testing.assert_allclose(policy.reward_model.expected(x, actions), truth, atol=0.05)
 
 
+def test_before_any_example_all_that_is_eligible_is_sent_alike(actions, contexts):
+    may = np.ones((len(contexts), len(actions)), dtype=bool)
+    may[:, 0] = False
+    dist = AdaptiveThompson(3, 2).action_dist(contexts, actions, may, np.random.default_rng(0))
+    np.testing.assert_allclose(dist, may / (len(actions) - 1.0))
+
+
+def test_before_any_example_what_a_user_was_just_sent_stands_back(actions, contexts):
+    may = np.ones((len(contexts), len(actions)), dtype=bool)
+    handicap = np.where(np.arange(len(actions)) == 1, 0.02, 0.0) * np.ones(may.shape)
+    dist = AdaptiveThompson(3, 2, floor=0.0).action_dist(
+        contexts, actions, may, np.random.default_rng(0), handicap=handicap
+    )
+    assert (dist[:, 1] == 0.0).all()
+
+
+def test_when_templates_wear_out_their_levels_drift_and_tastes_stay(actions):
+    rng = np.random.default_rng(4)
+    weights = 0.05 * rng.normal(size=(len(actions), 3))
+    base = HierarchicalLinear(2, 2, Beliefs())
+    levels = RecentLevels(base, 0.75 * DAY_MS)
+    for day in range(8):
+        worn = weights.copy()
+        worn[:2, 0] -= 0.02 * day  # two of them lose a little every day
+        chunk = sends(rng, actions, worn, 600, day)
+        for model in (base, levels):
+            model.learn(chunk)
+    x = rng.normal(size=(50, 2))
+    truth = worn[:, 0] + x @ worn[:, 1:].T
+    off = [np.abs(model.expected(x, actions) - truth).mean() for model in (base, levels)]
+    assert off[1] < 0.5 * off[0]
+
+
+def test_drifting_levels_are_those_of_a_regression_on_what_the_long_memory_leaves(actions):
+    rng = np.random.default_rng(6)
+    chunk = sends(rng, actions, rng.normal(size=(len(actions), 3)), 300, 1)
+    base = HierarchicalLinear(2, 2, Beliefs(adapt=False))
+    levels = RecentLevels(base, 0.0)
+    for model in (base, levels):
+        model.learn_rows(chunk, keys_of(chunk))
+    x = np.zeros((1, 2))
+    for index, name in enumerate(actions.ids):
+        mine = np.array(chunk.actions) == name
+        left = chunk.rewards[mine] - base.expected(chunk.contexts[mine], actions)[:, index]
+        level = left.sum() / (100.0 + mine.sum())
+        assert levels.expected(x, actions)[0, index] == pytest.approx(
+            base.expected(x, actions)[0, index] + level
+        )
+
+
 def test_when_tastes_turn_the_short_memory_takes_over(actions):
     rng = np.random.default_rng(2)
-    before, after = rng.normal(size=(2, len(actions), 3))
+    before, after = 0.1 * rng.normal(size=(2, len(actions), 3))
     policy = AdaptiveThompson(2, 2)
     for day in range(5):
         policy.learn_many(sends(rng, actions, before, 2_000, day))
-    assert policy.reward_model.weights[0] > 0.9
+    assert policy.reward_model.weights[:2].sum() > 0.9
     for day in (5, 6):
         policy.learn_many(sends(rng, actions, after, 2_000, day))
-    assert policy.reward_model.weights[0] < 0.1
+    assert policy.reward_model.weights[:2].sum() < 0.1
 
 
 def test_a_correction_is_exact_while_the_precisions_stay(examples, contexts, actions):
@@ -133,7 +184,7 @@ def test_what_was_retired_starts_anew(examples, actions):
     policy.learn_many(examples())
     policy.retire(["b"])
     for member in policy.reward_model.members:
-        assert not [key for key in member.sums if key.endswith(":b")]
+        assert not [key for key in member.kept.sums if key.endswith(":b")]
 
 
 def test_a_snapshot_with_too_few_weights_is_refused(examples):
@@ -141,7 +192,7 @@ def test_a_snapshot_with_too_few_weights_is_refused(examples):
     policy.learn_many(examples())
     state = from_bytes(to_bytes(policy)).state()
     state["learned"]["log_weights"] = np.zeros(2)
-    with pytest.raises(PolicyError, match="a mixture of 3 must have as many finite weights"):
+    with pytest.raises(PolicyError, match="a mixture of 4 must have as many finite weights"):
         AdaptiveThompson.from_state(state)
 
 
