@@ -21,7 +21,7 @@ key                     where it is absent
                         bound), ``learn_every`` (10m), and no waves: each such event of a user of
                         the audience starts a decision for that user at once
 ``wave_deadline``       a quarter more than attribution window and allowed lateness
-``policy``              ``linear-thompson`` with its own defaults
+``policy``              ``adaptive-thompson`` with its own defaults
 ``no_send``             no; yes: sending nothing competes with the templates, and is learned
 ``fatigue``             none; else ``size``, what a template's reward loses the moment it was
                         sent to the user, and ``half_life`` (15d), by which half has recovered
@@ -63,7 +63,7 @@ from streams.agents.schedule import check_runnable
 from streams.commands.campaign_blocks import read_choosing, read_trigger
 from streams.commands.marked_yaml import Value, load
 from streams.core.encoding import ContextEncoder, action_set
-from streams.core.policies import create
+from streams.core.policies import DEFAULT_POLICY, create
 
 __all__ = ["parse_campaign", "read_campaign", "read_context", "read_policy"]
 
@@ -328,7 +328,7 @@ def read_policy(
 ) -> tuple[str, dict[str, bool | int | float | str | list[str]]]:
     """A policy's name and its parameters."""
     if value is None:
-        return "linear-thompson", {}
+        return DEFAULT_POLICY, {}
     if not value.is_mapping:
         return value.text(), {}
     given = value.entries(("name", "params"), required=("name",))

@@ -35,7 +35,7 @@ key                     what it says, and what it is where it is absent
                         id, columns of numbers, and columns of words, each a feature
 ``where``               column to a value or a list: only these rows are read
 ``event``               every row is an event of this type about its user too; absent: none
-``policy``              as in a campaign; ``linear-thompson``
+``policy``              as in a campaign; ``adaptive-thompson``
 ``attribution_window``  24h: feedback later than that does not count
 ``split``               70 %: this share by time is learned from, the rest is held out
 ``bad_rows``            1 %: with more unreadable rows the log is refused

@@ -11,6 +11,7 @@ from schemas.campaign import MOST_TEMPLATES, Campaign, ContextFeature, PolicyPar
 from schemas.checks import check_name
 from schemas.errors import GroundswellError, MappingError
 from streams.agents.schedule import check_runnable
+from streams.core.policies import DEFAULT_POLICY
 
 __all__ = [
     "ESTIMATED",
@@ -139,7 +140,7 @@ class LogMapping:
     context: tuple[ContextFeature, ...] = ()
     templates: tuple[Template, ...] | None = None
     where: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    policy: str = "linear-thompson"
+    policy: str = DEFAULT_POLICY
     policy_params: Mapping[str, PolicyParam] = field(default_factory=dict)
     attribution_window_ms: int = DAY_MS
     split: float = 0.7

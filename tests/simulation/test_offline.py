@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from schemas.errors import SettingsError
+from streams.core.policies import DEFAULT_POLICY
 from streams.simulation.offline import run_waves
 from streams.simulation.templates import BASELINE_TEMPLATE
 from streams.simulation.world import Company
@@ -13,8 +14,8 @@ def company():
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_thompson_sampling_finds_most_of_what_there_is_to_win(seed):
-    results = run_waves(Company.create(seed), "linear-thompson", {}, seed)
+def test_the_default_policy_finds_most_of_what_there_is_to_win(seed):
+    results = run_waves(Company.create(seed), DEFAULT_POLICY, {}, seed)
     first, last = results[0], results[-1]
     assert len(results) == 6
     assert first.policy == pytest.approx(first.uniform, rel=0.1)

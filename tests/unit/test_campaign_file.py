@@ -124,7 +124,7 @@ def test_all_but_name_and_templates_has_a_default():
         status="active",
         waves=1,
         wave_deadline_ms=(DAY_MS + 300_000) * 5 // 4,
-        policy="linear-thompson",
+        policy="adaptive-thompson",
         context=[],
         expires_after_ms=4 * HOUR_MS,
         attribution_window_ms=DAY_MS,

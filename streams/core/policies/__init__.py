@@ -15,7 +15,7 @@ from streams.core.policies.linear_thompson import LinearThompson
 from streams.core.policies.linear_ucb import LinearUcb
 from streams.core.policies.logistic_thompson import LogisticThompson
 from streams.core.policies.parameters import Parameter, ParameterValue
-from streams.core.policies.registry import POLICIES, create, validate
+from streams.core.policies.registry import DEFAULT_POLICY, POLICIES, create, validate
 from streams.core.policies.reward_scale import RewardScale
 from streams.core.policies.river_bandit import RiverBandit
 from streams.core.policies.river_regressor import RiverRegressor
@@ -25,6 +25,7 @@ from streams.core.policies.state import from_bytes, to_bytes
 from streams.core.policies.uniform import Uniform
 
 __all__ = [
+    "DEFAULT_POLICY",
     "POLICIES",
     "ActionPart",
     "ActionSet",

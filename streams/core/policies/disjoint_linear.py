@@ -1,24 +1,22 @@
 """A linear model for each action, over the user's features alone."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from schemas.errors import PolicyError
 from schemas.hashing import id_hash
-from streams.core.policies.action_parts import ActionPart, parts_by_action
+from streams.core.policies.action_parts import ActionPart
 from streams.core.policies.beliefs import Beliefs
 from streams.core.policies.best_shares import WEIGHTS, shares_of_plans
 from streams.core.policies.data import ActionSet, BoolArray, Examples, FloatArray
-from streams.core.policies.linear_statistics import Statistics
+from streams.core.policies.kept_sums import KeptSums, bounded_actions, keys_of
 from streams.core.policies.posterior import Posterior, Prior
 from streams.core.policies.reward_model import BayesianModel, shared_dimension
 from streams.core.policies.shared_linear import NOISE_WEIGHT, with_constant
 
-__all__ = ["LARGEST_DISJOINT", "DisjointLinear"]
-
-LARGEST_DISJOINT = 8192  # weights in all: 250 actions over 32 features, 16 over 511
+__all__ = ["DisjointLinear"]
 
 
 class DisjointLinear(BayesianModel):
@@ -45,8 +43,7 @@ class DisjointLinear(BayesianModel):
     def __init__(self, d_user: int, beliefs: Beliefs) -> None:
         self.d = shared_dimension(d_user, 0)
         self._beliefs = beliefs
-        self.sums: dict[str, Statistics] = {}
-        self.at_ms: int | None = None  # the newest decision of all, so that the idle ones age too
+        self.kept = KeptSums(d_user, 0, beliefs.half_life_ms)
         self._posteriors: dict[str, Posterior] = {}
 
     def learn(self, examples: Examples) -> None:
@@ -55,9 +52,11 @@ class DisjointLinear(BayesianModel):
         Raises
         ------
         PolicyError
-            If actions times features are more than :data:`LARGEST_DISJOINT`.
+            If actions times features are more than 8,192.
         """
-        self.learn_sums(list(parts_by_action(examples, self._beliefs.half_life_ms)))
+        alone = replace(examples, action_features=np.zeros((len(examples), 0)))
+        self.kept.learn(alone, keys_of(alone))
+        self._posteriors = {}
 
     @property
     def half_lives_ms(self) -> tuple[float, ...]:
@@ -70,18 +69,15 @@ class DisjointLinear(BayesianModel):
         Raises
         ------
         PolicyError
-            If actions times features are more than :data:`LARGEST_DISJOINT`.
+            If actions times features are more than 8,192.
         """
-        self._bound(len(self.sums.keys() | {part.action for part in parts}))
-        for part in parts:
-            self._fold(part.action, part.sums)
+        self.kept.learn_sums([replace(part, features=np.zeros(0)) for part in parts])
+        self._posteriors = {}
 
     def posterior(self, action: str) -> Posterior:
         """What is believed of an action now; worked out when it is asked for, then kept."""
         if action not in self._posteriors:
-            sums = self.sums.get(action, Statistics.empty(self.d))
-            aged = sums.aged(self.at_ms, self._beliefs.half_life_ms)
-            self._posteriors[action] = Posterior.of(aged, self._prior())
+            self._posteriors[action] = Posterior.of(self.kept.of(action), self._prior())
         return self._posteriors[action]
 
     def expected(self, contexts: FloatArray, actions: ActionSet) -> FloatArray:
@@ -112,7 +108,7 @@ class DisjointLinear(BayesianModel):
         handicap: FloatArray | None,
     ) -> FloatArray:
         """Estimate how often each action is the best; every action has its own random stream."""
-        self._bound(len(actions))
+        bounded_actions(len(actions), self.d)
         chunk = int(rng.integers(1 << 62))
         beliefs = [
             (self.posterior(name), np.random.default_rng((chunk, id_hash(name))))
@@ -131,39 +127,25 @@ class DisjointLinear(BayesianModel):
 
     def rescale(self, factor: float) -> None:
         """Go on as if every reward so far had been multiplied by a factor."""
-        self.sums = {name: sums.rescaled(factor) for name, sums in self.sums.items()}
+        self.kept.rescale(factor)
         self._posteriors = {}
 
     def retire(self, actions: Collection[str]) -> None:
         """Forget these actions; should one come back, it starts from the prior."""
-        for name in actions:
-            self.sums.pop(name, None)
-            self._posteriors.pop(name, None)
+        self.kept.retire(actions)
+        self._posteriors = {}
 
     def learned(self) -> dict[str, object]:
         """Give the sums of each action."""
-        sums = {name: self.sums[name].state() for name in sorted(self.sums)}
-        return {"at_ms": self.at_ms, "actions": sums}
+        return self.kept.state()
 
     def restore(self, learned: Mapping[str, Any]) -> None:
         """Take up the sums of each action."""
-        self.at_ms = None if learned["at_ms"] is None else int(learned["at_ms"])
-        self._bound(len(learned["actions"]))
-        self.sums = {
-            name: Statistics.from_state(sums, self.d) for name, sums in learned["actions"].items()
-        }
+        self.kept.restore(learned)
         self._posteriors = {}
 
     def _add(self, source: "DisjointLinear", discount: float) -> None:
-        self._bound(len(self.sums.keys() | source.sums.keys()))
-        for name, sums in sorted(source.sums.items()):
-            self._fold(name, sums.discounted(discount))
-
-    def _fold(self, name: str, sums: Statistics) -> None:
-        before = self.sums.get(name, Statistics.empty(self.d))
-        after = self.sums[name] = before.plus(sums, self._beliefs.half_life_ms)
-        if after.at_ms is not None:
-            self.at_ms = after.at_ms if self.at_ms is None else max(self.at_ms, after.at_ms)
+        self.kept.fold(source.kept.discounted(discount))
         self._posteriors = {}
 
     def _prior(self) -> Prior:
@@ -176,11 +158,3 @@ class DisjointLinear(BayesianModel):
             shape=NOISE_WEIGHT / 2.0,
             rate=beliefs.noise_variance * NOISE_WEIGHT / 2.0,
         )
-
-    def _bound(self, n_actions: int) -> None:
-        if n_actions * self.d > LARGEST_DISJOINT:
-            raise PolicyError(
-                f"n_actions (1 + d_user) must be at most {LARGEST_DISJOINT}, got "
-                f"{n_actions} x {self.d}: retire actions that will not come back, "
-                "or share one model ('linear-thompson')"
-            )

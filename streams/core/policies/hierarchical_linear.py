@@ -7,7 +7,6 @@ import numpy as np
 
 from schemas.errors import PolicyError
 from schemas.hashing import id_hash
-from streams.core.policies.action_sums import ActionSums, action_keys
 from streams.core.policies.beliefs import Beliefs
 from streams.core.policies.best_shares import WEIGHTS
 from streams.core.policies.data import ActionSet, Examples, FloatArray, IntArray
@@ -17,6 +16,7 @@ from streams.core.policies.hierarchical_posterior import (
     Precisions,
     fitted_precisions,
 )
+from streams.core.policies.kept_sums import KeptSums, action_keys
 from streams.core.policies.plans import PlanModel
 from streams.core.policies.reward_model import shared_dimension
 from streams.core.policies.shared_linear import with_constant
@@ -38,7 +38,7 @@ class HierarchicalLinear(PlanModel):
     to learn apart, and actions told by their features together [1]_.
 
     What is kept is additive, a sum for each action and the features that it was sent with
-    (:class:`~streams.core.policies.action_sums.ActionSums`), and a function of it: the choice of
+    (:class:`~streams.core.policies.kept_sums.KeptSums`), and a function of it: the choice of
     the precisions, which is made anew when enough is new.
 
     Parameters
@@ -58,7 +58,7 @@ class HierarchicalLinear(PlanModel):
         self.d = shared_dimension(d_user, d_action)
         self.p, self.q = 1 + d_user, 1 + d_action
         self._beliefs = beliefs
-        self.kept = ActionSums(d_user, d_action, beliefs.half_life_ms)
+        self.kept = KeptSums(d_user, d_action, beliefs.half_life_ms)
         self._factors = (1.0,) * GROUPS  # on the believed precisions
         self._since = 0  # examples learned since these were chosen
         self._hierarchy: Hierarchy | None = None

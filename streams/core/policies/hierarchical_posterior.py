@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from streams.core.policies.action_sums import Stack
 from streams.core.policies.beliefs import Beliefs
 from streams.core.policies.data import FloatArray
 from streams.core.policies.gaussian import Gaussian
+from streams.core.policies.kept_sums import Stack
 from streams.core.policies.prior_scale import SWEEPS
 from streams.core.policies.shared_linear import NOISE_WEIGHT
 

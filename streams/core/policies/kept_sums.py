@@ -1,6 +1,6 @@
 """What models with weights for each action keep: sums of each action's examples, which add up."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -9,10 +9,11 @@ import numpy as np
 
 from schemas.errors import PolicyError
 from schemas.hashing import id_hash
+from streams.core.policies.action_parts import ActionPart
 from streams.core.policies.data import ActionSet, Examples, FloatArray, IntArray
 from streams.core.policies.linear_statistics import Statistics, sums_of
 
-__all__ = ["LARGEST_DISJOINT", "ActionSums", "Stack", "action_keys", "bounded_actions", "keys_of"]
+__all__ = ["LARGEST_DISJOINT", "KeptSums", "Stack", "action_keys", "bounded_actions", "keys_of"]
 
 LARGEST_DISJOINT = 8192  # weights in all: 250 actions over 32 features, 16 over 511
 
@@ -41,7 +42,7 @@ class Stack:
     weight: float
 
 
-class ActionSums:
+class KeptSums:
     """Sums over the examples of each action, by the features that it was sent with.
 
     They are additive: sums of parts of the examples, made anywhere and added in any order
@@ -80,7 +81,20 @@ class ActionSums:
         for key, mine in rows.items():
             self._add(key, examples.action_features[mine[0]], self._of(examples, users, mine))
 
-    def fold(self, other: "ActionSums") -> None:
+    def learn_sums(self, parts: Sequence[ActionPart]) -> None:
+        """Add sums that were made elsewhere.
+
+        Raises
+        ------
+        PolicyError
+            If actions times features are more than :data:`LARGEST_DISJOINT`.
+        """
+        keyed = [(_named(part.action, part.features.tobytes()), part) for part in parts]
+        bounded_actions(len(self.sums.keys() | {key for key, _ in keyed}), self.p)
+        for key, part in keyed:
+            self._add(key, part.features, part.sums)
+
+    def fold(self, other: "KeptSums") -> None:
         """Add the sums of other examples.
 
         Raises
@@ -92,9 +106,9 @@ class ActionSums:
         for key in sorted(other.sums):
             self._add(key, other.features[key], other.sums[key])
 
-    def discounted(self, share: float) -> "ActionSums":
+    def discounted(self, share: float) -> "KeptSums":
         """Give the sums in which every example counts for a share of itself."""
-        found = ActionSums(self.p - 1, self.q - 1, self.half_life_ms)
+        found = KeptSums(self.p - 1, self.q - 1, self.half_life_ms)
         for key, sums in self.sums.items():
             found._add(key, self.features[key], sums.discounted(share))
         return found
@@ -114,6 +128,14 @@ class ActionSums:
                 weight=sum(one.weight for one in aged),
             )
         return self._stack
+
+    def of(self, action: str) -> Statistics:
+        """Give an action's own sums at the newest decision, whatever its features were."""
+        mine = Statistics.empty(self.p)
+        for key in sorted(self.sums):
+            if key.split(":", 1)[1] == action:
+                mine = mine.plus(self.sums[key], self.half_life_ms)
+        return mine.aged(self.at_ms, self.half_life_ms)
 
     def rescale(self, factor: float) -> None:
         """Go on as if every reward so far had been multiplied by a factor."""

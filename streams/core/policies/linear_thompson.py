@@ -1,4 +1,4 @@
-"""Thompson sampling with one linear model shared by all users and actions: the default policy."""
+"""Thompson sampling with one linear model shared by all users and actions."""
 
 from typing import Any, ClassVar
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from streams.core.policies.action_sums import ActionSums, action_keys, bounded_actions, keys_of
 from streams.core.policies.best_shares import shares_of_plans
 from streams.core.policies.data import ActionSet, BoolArray, Examples, FloatArray, IntArray
+from streams.core.policies.kept_sums import KeptSums, action_keys, bounded_actions, keys_of
 from streams.core.policies.reward_model import BayesianModel
 from streams.core.policies.shared_linear import with_constant
 
@@ -19,7 +19,7 @@ class PlanModel(BayesianModel):
 
     p: int  # weights of an action
 
-    kept: ActionSums
+    kept: KeptSums
 
     @property
     def is_new(self) -> bool:

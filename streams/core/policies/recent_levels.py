@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from streams.core.policies.action_sums import ActionSums
 from streams.core.policies.data import ActionSet, Examples, FloatArray, IntArray
 from streams.core.policies.hierarchical_linear import HierarchicalLinear
+from streams.core.policies.kept_sums import KeptSums
 from streams.core.policies.plans import PlanModel
 
 __all__ = ["RecentLevels"]
@@ -37,7 +37,7 @@ class RecentLevels(PlanModel):
     def __init__(self, base: HierarchicalLinear, half_life_ms: float) -> None:
         self._base = base
         self.p = base.p
-        self.kept = ActionSums(base.p - 1, base.q - 1, half_life_ms)
+        self.kept = KeptSums(base.p - 1, base.q - 1, half_life_ms)
 
     @property
     def noise_variance(self) -> float:

@@ -19,7 +19,7 @@ from streams.core.policies.softmax import Softmax
 from streams.core.policies.squarecb import SquareCB
 from streams.core.policies.uniform import Uniform
 
-__all__ = ["POLICIES", "create", "policy_class", "validate"]
+__all__ = ["DEFAULT_POLICY", "POLICIES", "create", "policy_class", "validate"]
 
 POLICIES: Mapping[str, type[Policy]] = {
     policy.name: policy
@@ -39,6 +39,9 @@ POLICIES: Mapping[str, type[Policy]] = {
         Fixed,
     )
 }
+
+
+DEFAULT_POLICY = AdaptiveThompson.name  # of a campaign that says nothing of its policy
 
 
 def policy_class(name: str) -> type[Policy]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from streams.core.policies import DEFAULT_POLICY
 from tests.bench.figures import BUILD
 from tests.bench.learning.ours import Ours
 from tests.bench.learning.peers import PEERS, make_peer
@@ -32,7 +33,7 @@ OUR_CODE = (
     *sorted((HERE.parents[2] / "streams" / "core" / "policies").glob("*.py")),
 )
 TUNED = Path(__file__).with_name("tuned.json")  # as `python -m tests.bench.learning.tune` found
-DEFAULT = "adaptive-thompson"
+DEFAULT = DEFAULT_POLICY
 OURS = (
     DEFAULT,
     "linear-thompson",

@@ -4,9 +4,9 @@ from scipy import stats
 
 from schemas.errors import PolicyError
 from streams.core.policies import ActionSet, AdaptiveThompson, Examples, from_bytes, to_bytes
-from streams.core.policies.action_sums import keys_of
 from streams.core.policies.beliefs import Beliefs
 from streams.core.policies.hierarchical_linear import HierarchicalLinear
+from streams.core.policies.kept_sums import keys_of
 from streams.core.policies.recent_levels import RecentLevels
 
 DAY_MS = 86_400_000

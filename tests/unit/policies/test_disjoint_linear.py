@@ -10,7 +10,7 @@ from streams.core.policies import (
     from_bytes,
     to_bytes,
 )
-from streams.core.policies.disjoint_linear import LARGEST_DISJOINT
+from streams.core.policies.kept_sums import LARGEST_DISJOINT
 
 DAY_MS = 86_400_000
 
@@ -140,7 +140,7 @@ def test_too_many_weights_are_refused_and_nothing_is_learned():
             )
         )
     assert policy.n_learned == 0
-    assert policy.reward_model.sums == {}
+    assert policy.reward_model.kept.sums == {}
     with pytest.raises(PolicyError, match="at most 8192"):
         policy.action_dist(
             np.zeros((1, 1)),

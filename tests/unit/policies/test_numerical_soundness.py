@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from streams.core.policies import Examples, LinearThompson, LogisticThompson, Statistics
+from streams.core.policies.beliefs import Beliefs
+from streams.core.policies.hierarchical_linear import HierarchicalLinear
 from streams.core.policies.linear_statistics import statistics_of
 
 CHUNK, CHUNKS = 1_000, 10_000
@@ -45,6 +47,31 @@ def test_ten_million_updates_leave_the_posterior_definite(half_life_days):
     assert (np.diagonal(posterior.factor) > 0.0).all()
     assert np.isfinite(posterior.draws(64, rng)).all()
     assert posterior.noise_variance == pytest.approx(0.04, rel=0.1)
+
+
+def test_ten_million_updates_leave_what_actions_have_of_their_own_definite():
+    rng = np.random.default_rng(5)
+    model = HierarchicalLinear(2, 1, Beliefs(half_life_days=0.5))
+    a = rng.normal(size=(10, 1))
+    parts = []
+    for _ in range(10):
+        x = rng.normal(size=(CHUNK, 2))
+        x[:, 1] = x[:, 0] * 1e3 + 1e-3 * x[:, 1]
+        taken = rng.integers(len(a), size=CHUNK)
+        rewards = 0.05 + 0.02 * x[:, 0] * a[taken, 0] + rng.normal(0.0, 0.2, CHUNK)
+        part = HierarchicalLinear(2, 1, Beliefs(half_life_days=0.5))
+        part.learn(replace(chunk_of(x, a[taken], rewards), actions=tuple(map(str, taken))))
+        parts.append(part.kept)
+    for step in range(CHUNKS):
+        part = parts[step % 10]
+        for key, sums in part.sums.items():
+            part.sums[key] = replace(sums, at_ms=step * 60_000)
+        model.kept.fold(part)
+    assert sum(sums.n for sums in model.kept.sums.values()) == CHUNK * CHUNKS
+    hierarchy = model.hierarchy
+    assert (np.diagonal(hierarchy.theta.factor) > 0.0).all()
+    assert np.isfinite(hierarchy.root).all()
+    assert model.noise_variance == pytest.approx(0.04, rel=0.1)
 
 
 def test_sums_of_ten_million_examples_stay_those_of_the_definition():

@@ -3,6 +3,7 @@ from streams.core import policies
 
 def test_the_public_names_are_these():
     assert policies.__all__ == [
+        "DEFAULT_POLICY",
         "POLICIES",
         "ActionPart",
         "ActionSet",
