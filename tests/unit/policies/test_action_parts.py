@@ -39,7 +39,7 @@ def close(first: dict, second: dict) -> None:
         if isinstance(mine, dict):
             close(mine, theirs)
         elif isinstance(mine, np.ndarray | float):
-            largest = float(np.abs(theirs).max())
+            largest = float(np.max(np.abs(theirs), initial=0.0))
             np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-9 * max(largest, 1e-12))
         else:
             assert mine == theirs
