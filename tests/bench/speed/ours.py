@@ -1,7 +1,7 @@
 """The worker as a user runs it, as a contestant."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -43,12 +43,18 @@ def _newest(messages: list[Any]) -> Meta:
     return Meta()
 
 
-def fold_events(stage: Stage, records: Sequence[tuple[str, bytes]], workers: int = 1) -> Course:
-    """User events folded into profiles by so many workers."""
+def fold_events(
+    stage: Stage,
+    records: Sequence[tuple[str, bytes]],
+    workers: int = 1,
+    watch: Callable[[Mapping[str, int]], None] = lambda _: None,
+) -> Course:
+    """User events folded into profiles by so many workers; `watch` is given their processes."""
     at = stage.at
     source = at.prefix + USER_EVENTS.name
     ready(stage, workers)
     with stage.filled(USER_EVENTS.name, records) as begin:
+        watch(processes(stage))
         course = stage.run(
             begin,
             at.prefix + SHARD_CHANGELOG.name,

@@ -36,7 +36,10 @@ def fold_events(
             cwd=ROOT, stdout=log, stderr=log,
         )  # fmt: skip
         try:
-            wait_until(lambda: _stable(at.admin, group), 300, "the group of Quix is stable")
+            wait_until(
+                lambda: peer.poll() is not None or _stable(at.admin, group), 300, "Quix is stable"
+            )
+            assert peer.poll() is None, (at.directory / "quix.log").read_text()[-3000:]
             with stage.filled(USER_EVENTS.name, records) as begin:
                 course = stage.run(
                     begin,
