@@ -40,7 +40,7 @@ def stages(kafka: Any, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory)
 
 def _broker_pid(base: Path) -> int | None:
     """The embedded broker's process, where it is that which the tests run on."""
-    found = [running(path) for path in base.glob("kafka*/broker")]
+    found = [running(path) for path in base.glob("kafka[0-9]*/broker")]
     pids = [pid for one in found if one is not None for pid in one.pids]
     return pids[0] if len(pids) == 1 else None
 
