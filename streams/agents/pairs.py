@@ -111,11 +111,9 @@ class Pairs:
         campaign = state.campaign
         if campaign.encoder is None:
             return ContextEncoder(campaign.context)
-        if not state.leading:
-            live = self._releases.standing(campaign.encoder).live
-            assert live is not None
-            state.leading = live
-        return self._of(campaign, state.leading)
+        label = state.leading or self._releases.standing(campaign.encoder).live
+        assert label is not None
+        return self._of(campaign, label)
 
     def promoted(
         self, tx: Transaction, state: CampaignState, snapshot: PolicySnapshot

@@ -11,32 +11,30 @@ from schemas.campaign import LAST_WAVE, Campaign, WaveStart
 from schemas.checks import LAST_TIME_MS
 from schemas.errors import CampaignError, ExpressionError, GroundswellError
 from schemas.hashing import partition_of
-from schemas.learning import LearningUpdate, PolicySnapshot
-from schemas.topics import CAMPAIGNS, LEARNING_UPDATES, WAVE_REPORTS, WAVE_STARTS
+from schemas.learning import PolicySnapshot
+from schemas.topics import CAMPAIGNS, WAVE_REPORTS, WAVE_STARTS
 from schemas.wire import Unreadable
 from streams.agents.clock import Clock
 from streams.agents.definition import check_bounds, check_size, check_taken
+from streams.agents.learner import Learner
 from streams.agents.listed import keep_audience, listed_audience
 from streams.agents.pairs import Pairs
 from streams.agents.sending import Known
-from streams.agents.snapshots import drop_frozen, newest_snapshot, publish
+from streams.agents.snapshots import drop_frozen, publish
 from streams.agents.state import (
-    base_key,
     campaign_key,
     ended_key,
     ended_prefix,
     load,
     store,
-    update_prefix,
 )
 from streams.core.audience import instalment
 from streams.core.encoding import ContextEncoder, action_set
 from streams.core.parts import half_lives_of
-from streams.core.policies import Policy, create, from_bytes, to_bytes, validate
-from streams.core.reward_units import check_units, fold_in_units, unit_of
+from streams.core.policies import create, from_bytes, validate
+from streams.core.reward_units import check_units
 from streams.core.schedule import CampaignState, Due, WaveState, due, report, start_wave
 from streams.core.segments import compile_segment
-from streams.core.warm_start import first_policy, warm_start
 from streams.kafka.transaction import Incoming, Transaction
 
 log = structlog.get_logger()
@@ -160,10 +158,9 @@ class LeadCampaigns:
     ) -> None:
         self._user_shards = user_shards
         self._clock = clock
-        self._known = known
         self._pairs = pairs
         self._interval_ms = interval_ms
-        self._held_up: dict[str, str] = {}
+        self._learner = Learner(known, pairs)
         self._resting: dict[tuple[int, bytes], tuple[bytes, CampaignState]] = {}
 
     def __call__(self, tx: Transaction) -> bool:
@@ -174,7 +171,7 @@ class LeadCampaigns:
             now_ms = self._clock.now_ms(tx.now_ms)
             ready = self._pairs.ready(tx, state)
             need = due(state, now_ms, self._interval_ms) if ready else Due.NOTHING
-            if need is Due.START and not self._may_start(tx, state):
+            if need is Due.START and not self._learner.may_start(tx, state):
                 need = Due.NOTHING
             match need:
                 case Due.START:
@@ -184,7 +181,7 @@ class LeadCampaigns:
                 case Due.RENEW:
                     self._renew(tx, state, now_ms)
                 case Due.LEARN:
-                    self._learn(tx, state, now_ms, until=LAST_WAVE)
+                    self._learner.learn(tx, state, now_ms, until=LAST_WAVE)
             if ready:
                 self._pairs.tend(tx, state)
             if need is Due.NOTHING and not state.changed and tx.get(key) == raw:
@@ -209,7 +206,7 @@ class LeadCampaigns:
         campaign = state.campaign
         if campaign.triggered:
             self._put_aside(tx, state, now_ms)
-        snapshot = self._led(tx, state, self._newest(tx, state, now_ms), now_ms)
+        snapshot = self._learner.led(tx, state, now_ms)
         policy = from_bytes(snapshot.state)
         half_lives_ms = half_lives_of(campaign, policy)
         state.half_lives_ms = list(policy.half_lives_ms)
@@ -269,132 +266,9 @@ class LeadCampaigns:
         wave.status = STATUSES[need]
         state.changed.append(wave.wave)
         if need is not Due.RENEW or state.kept:
-            self._learn(tx, state, now_ms, until=wave.wave)
+            self._learner.learn(tx, state, now_ms, until=wave.wave)
         # Shards that still decide for it stop at the deadline, without its policy.
         drop_frozen(tx, state.campaign.campaign_id, wave.wave, wave.snapshot_parts)
-
-    def _learn(self, tx: Transaction, state: CampaignState, now_ms: int, until: int) -> None:
-        """Fold what has come back of the waves up to one into a new snapshot."""
-        snapshot = self._newest(tx, state, now_ms)
-        policy = from_bytes(snapshot.state)
-        keys, updates = [], []
-        for key, raw in tx.scan(update_prefix(state.campaign.campaign_id)):
-            update = tx.codec.decode(raw, LearningUpdate)
-            if update.wave > until:
-                break  # a log's next wave comes while this one is open: it is not this one's yet
-            keys.append(key)
-            updates.append(update)
-        encoder = self._pairs.encoder(state)
-        new, scale = fold_in_units(policy, updates, state.campaign, encoder, snapshot.reward_scale)
-        state.examples += new
-        for tally in (tally for update in updates for tally in update.tallies):
-            state.reward_sum += tally.reward_sum
-            for kind, count in tally.feedback.items():
-                state.feedback[kind] = state.feedback.get(kind, 0) + count
-        for key in keys:
-            tx.delete(key)
-        state.version += 1
-        self._pairs.learn(tx, state, updates)
-        state.kept -= len(keys)
-        state.learned_at_ms = now_ms
-        publish(tx, self._snapshot(tx, state, to_bytes(policy), scale, encoder, now_ms))
-        store(tx, campaign_key(state.campaign.campaign_id), state)
-
-    def _newest(self, tx: Transaction, state: CampaignState, now_ms: int) -> PolicySnapshot:
-        """The newest policy; the first one, that has learned nothing, where there is none."""
-        campaign = state.campaign
-        newest = newest_snapshot(tx, campaign.campaign_id)
-        if newest is not None:
-            return newest
-        encoder = self._pairs.encoder(state)
-        policy = self._first(campaign, encoder)
-        state.version = 0
-        snapshot = self._snapshot(tx, state, to_bytes(policy), b"", encoder, now_ms)
-        publish(tx, snapshot)
-        return snapshot
-
-    def _first(self, campaign: Campaign, encoder: ContextEncoder) -> Policy:
-        """The policy that a campaign begins with.
-
-        Raises
-        ------
-        CampaignError
-            If it is to begin with what another one has learned, and that is not possible.
-        """
-        name = campaign.warm_start_campaign
-        if name is None:
-            return first_policy(campaign, encoder)
-        source, learned = self._known.campaign(name), self._known.snapshot(name)
-        if source is None or learned is None:
-            raise CampaignError(
-                f"campaign {campaign.campaign_id}, warm_start.campaign {name}: it has no policy "
-                "yet: the first wave waits until it has, or until warm_start is removed"
-            )
-        if learned.encoder_version != encoder.version:
-            raise CampaignError(
-                f"campaign {campaign.campaign_id}, warm_start.campaign {name}: its contexts are "
-                f"{learned.encoder_version}, here {encoder.version}: the first wave waits until "
-                "they are the same, or until warm_start is removed"
-            )
-        policy = from_bytes(learned.state)
-        if learned.reward_scale:
-            policy.rescale(unit_of(learned))  # this campaign begins with rewards as they are
-        return warm_start(campaign, source, policy, encoder)
-
-    def _may_start(self, tx: Transaction, state: CampaignState) -> bool:
-        """Whether there is a policy to begin with."""
-        campaign, name = state.campaign, state.campaign.campaign_id
-        if campaign.warm_start_campaign is None or tx.get(base_key(name)) is not None:
-            return True
-        try:
-            self._first(campaign, self._pairs.encoder(state))
-        except CampaignError as error:
-            if self._held_up.get(name) != str(error):
-                log.warning("campaign_waits", campaign=name, why=str(error))
-            self._held_up[name] = str(error)
-            return False
-        self._held_up.pop(name, None)
-        return True
-
-    def _led(
-        self, tx: Transaction, state: CampaignState, snapshot: PolicySnapshot, now_ms: int
-    ) -> PolicySnapshot:
-        """The policy that the next wave is decided with: of the release that is live now."""
-        promoted = self._pairs.promoted(tx, state, snapshot)
-        if promoted is None:
-            return snapshot
-        state.version += 1
-        led = dataclasses.replace(promoted, version=state.version, created_at_ms=now_ms)
-        publish(tx, led)
-        return led
-
-    @staticmethod
-    def _snapshot(
-        tx: Transaction,
-        state: CampaignState,
-        policy: bytes,
-        scale: bytes,
-        encoder: ContextEncoder,
-        now_ms: int,
-    ) -> PolicySnapshot:
-        offsets = {
-            str(tx.number): offset
-            for topic, offset in tx.applied.items()
-            if topic.endswith(LEARNING_UPDATES.name)
-        }
-        return PolicySnapshot(
-            campaign_id=state.campaign.campaign_id,
-            version=state.version,
-            encoder_version=encoder.version,
-            policy=state.campaign.policy,
-            state=policy,
-            offsets=offsets,
-            examples=state.examples,
-            reward_sum=state.reward_sum,
-            feedback=dict(sorted(state.feedback.items())),
-            reward_scale=scale,
-            created_at_ms=now_ms,
-        )
 
     @staticmethod
     def _report(tx: Transaction, state: CampaignState, now_ms: int) -> None:

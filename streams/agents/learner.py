@@ -1,0 +1,169 @@
+"""A campaign's policy: what it begins with, and what it becomes as outcomes are folded into it."""
+
+import dataclasses
+
+import structlog
+
+from schemas.campaign import Campaign
+from schemas.errors import CampaignError
+from schemas.learning import LearningUpdate, PolicySnapshot
+from schemas.topics import LEARNING_UPDATES
+from streams.agents.pairs import Pairs
+from streams.agents.sending import Known
+from streams.agents.snapshots import newest_snapshot, publish
+from streams.agents.state import (
+    base_key,
+    campaign_key,
+    store,
+    update_prefix,
+)
+from streams.core.encoding import ContextEncoder, release_label
+from streams.core.policies import Policy, from_bytes, to_bytes
+from streams.core.reward_units import fold_in_units, unit_of
+from streams.core.schedule import CampaignState
+from streams.core.warm_start import first_policy, warm_start
+from streams.kafka.transaction import Transaction
+
+__all__ = ["Learner"]
+
+log = structlog.get_logger()
+
+
+class Learner:
+    """Makes the snapshots of the campaigns that this worker leads.
+
+    Parameters
+    ----------
+    known
+        Other campaigns and their policies: one may begin with what another has learned.
+    pairs
+        The policies of campaigns with a profile encoder.
+    """
+
+    def __init__(self, known: Known, pairs: Pairs) -> None:
+        self._known = known
+        self._pairs = pairs
+        self._held_up: dict[str, str] = {}
+
+    def learn(self, tx: Transaction, state: CampaignState, now_ms: int, until: int) -> None:
+        """Fold what has come back of the waves up to one into a new snapshot."""
+        snapshot = self.newest(tx, state, now_ms)
+        policy = from_bytes(snapshot.state)
+        keys, updates = [], []
+        for key, raw in tx.scan(update_prefix(state.campaign.campaign_id)):
+            update = tx.codec.decode(raw, LearningUpdate)
+            if update.wave > until:
+                break  # a log's next wave comes while this one is open: it is not this one's yet
+            keys.append(key)
+            updates.append(update)
+        encoder = self._pairs.encoder(state)
+        new, scale = fold_in_units(policy, updates, state.campaign, encoder, snapshot.reward_scale)
+        state.examples += new
+        for tally in (tally for update in updates for tally in update.tallies):
+            state.reward_sum += tally.reward_sum
+            for kind, count in tally.feedback.items():
+                state.feedback[kind] = state.feedback.get(kind, 0) + count
+        for key in keys:
+            tx.delete(key)
+        state.version += 1
+        self._pairs.learn(tx, state, updates)
+        state.kept -= len(keys)
+        state.learned_at_ms = now_ms
+        publish(tx, self._snapshot(tx, state, to_bytes(policy), scale, encoder, now_ms))
+        store(tx, campaign_key(state.campaign.campaign_id), state)
+
+    def newest(self, tx: Transaction, state: CampaignState, now_ms: int) -> PolicySnapshot:
+        """The newest policy; the first one, that has learned nothing, where there is none."""
+        campaign = state.campaign
+        newest = newest_snapshot(tx, campaign.campaign_id)
+        if newest is not None:
+            return newest
+        encoder = self._pairs.encoder(state)
+        policy = self._first(campaign, encoder)
+        state.leading = release_label(encoder.version) or ""
+        state.version = 0
+        snapshot = self._snapshot(tx, state, to_bytes(policy), b"", encoder, now_ms)
+        publish(tx, snapshot)
+        return snapshot
+
+    def _first(self, campaign: Campaign, encoder: ContextEncoder) -> Policy:
+        """The policy that a campaign begins with.
+
+        Raises
+        ------
+        CampaignError
+            If it is to begin with what another one has learned, and that is not possible.
+        """
+        name = campaign.warm_start_campaign
+        if name is None:
+            return first_policy(campaign, encoder)
+        source, learned = self._known.campaign(name), self._known.snapshot(name)
+        if source is None or learned is None:
+            raise CampaignError(
+                f"campaign {campaign.campaign_id}, warm_start.campaign {name}: it has no policy "
+                "yet: the first wave waits until it has, or until warm_start is removed"
+            )
+        if learned.encoder_version != encoder.version:
+            raise CampaignError(
+                f"campaign {campaign.campaign_id}, warm_start.campaign {name}: its contexts are "
+                f"{learned.encoder_version}, here {encoder.version}: the first wave waits until "
+                "they are the same, or until warm_start is removed"
+            )
+        policy = from_bytes(learned.state)
+        if learned.reward_scale:
+            policy.rescale(unit_of(learned))  # this campaign begins with rewards as they are
+        return warm_start(campaign, source, policy, encoder)
+
+    def may_start(self, tx: Transaction, state: CampaignState) -> bool:
+        """Whether there is a policy to begin with."""
+        campaign, name = state.campaign, state.campaign.campaign_id
+        if campaign.warm_start_campaign is None or tx.get(base_key(name)) is not None:
+            return True
+        try:
+            self._first(campaign, self._pairs.encoder(state))
+        except CampaignError as error:
+            if self._held_up.get(name) != str(error):
+                log.warning("campaign_waits", campaign=name, why=str(error))
+            self._held_up[name] = str(error)
+            return False
+        self._held_up.pop(name, None)
+        return True
+
+    def led(self, tx: Transaction, state: CampaignState, now_ms: int) -> PolicySnapshot:
+        """The policy that the next wave is decided with: of the release that is live now."""
+        snapshot = self.newest(tx, state, now_ms)
+        promoted = self._pairs.promoted(tx, state, snapshot)
+        if promoted is None:
+            return snapshot
+        state.version += 1
+        led = dataclasses.replace(promoted, version=state.version, created_at_ms=now_ms)
+        publish(tx, led)
+        return led
+
+    @staticmethod
+    def _snapshot(
+        tx: Transaction,
+        state: CampaignState,
+        policy: bytes,
+        scale: bytes,
+        encoder: ContextEncoder,
+        now_ms: int,
+    ) -> PolicySnapshot:
+        offsets = {
+            str(tx.number): offset
+            for topic, offset in tx.applied.items()
+            if topic.endswith(LEARNING_UPDATES.name)
+        }
+        return PolicySnapshot(
+            campaign_id=state.campaign.campaign_id,
+            version=state.version,
+            encoder_version=encoder.version,
+            policy=state.campaign.policy,
+            state=policy,
+            offsets=offsets,
+            examples=state.examples,
+            reward_sum=state.reward_sum,
+            feedback=dict(sorted(state.feedback.items())),
+            reward_scale=scale,
+            created_at_ms=now_ms,
+        )
