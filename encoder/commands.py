@@ -34,7 +34,12 @@ ZSize = Annotated[int, typer.Option(help="Columns of an encoding.", min=1, max=2
 Bits = Annotated[int, typer.Option(help="The embedding has 2**bits rows.", min=4, max=24)]
 Embedding = Annotated[int, typer.Option(help="Columns of the embedding.", min=1, max=512)]
 Epochs = Annotated[int, typer.Option(help="At most.", min=1)]
-Patience = Annotated[int, typer.Option(help="Epochs without improvement.", min=1)]
+Patience = Annotated[
+    int,
+    typer.Option(
+        help="It ends after so many epochs without improvement, not before the tenth.", min=1
+    ),
+]
 Seed = Annotated[int, typer.Option(help="The same one gives the same encoder.", min=0)]
 Device = Annotated[str, typer.Option(help="cpu or cuda; auto: a GPU where there is one.")]
 
@@ -48,7 +53,7 @@ def train(
     bits: Bits = 14,
     embedding: Embedding = 32,
     epochs: Epochs = 40,
-    patience: Patience = 8,
+    patience: Patience = 6,
     seed: Seed = 1,
     device: Device = "auto",
 ) -> None:
@@ -114,7 +119,7 @@ def evaluate(
     bits: Bits = 14,
     embedding: Embedding = 32,
     epochs: Epochs = 40,
-    patience: Patience = 8,
+    patience: Patience = 6,
     seed: Seed = 1,
     device: Device = "auto",
 ) -> None:

@@ -13,6 +13,7 @@ from encoder.profile.model import Inputs, Outputs, ProfileNet
 __all__ = ["Labels", "Uncertainty", "corrupt", "loss_names", "losses"]
 
 TOKENS, NUMBERS, NEXT_EVENT = "tokens", "numbers", "next_event"
+FEEDBACK = ("clicked", "purchased")
 
 
 class Labels:
@@ -64,11 +65,20 @@ class Uncertainty(nn.Module):
     Kendall, Gal & Cipolla 2018, "Multi-Task Learning Using Uncertainty to Weigh Losses", eq. 7
     and 10, with s = log sigma^2. Each loss is first divided by what the average costs, so that a
     rare event starts on a level with the others.
+
+    Parameters
+    ----------
+    bases
+        What the average costs, by loss; see `loss_names`.
+    auxiliary
+        Share of what is no feedback to a notification: reconstruction is learned from every
+        feature of every row, and would drown the few clicks.
     """
 
-    def __init__(self, bases: dict[str, float]) -> None:
+    def __init__(self, bases: dict[str, float], auxiliary: float) -> None:
         super().__init__()
         self.bases = bases
+        self.auxiliary = auxiliary
         self.log_variance = nn.ParameterDict({n: nn.Parameter(torch.zeros(())) for n in bases})
 
     def forward(self, parts: dict[str, Tensor]) -> Tensor:
@@ -77,7 +87,8 @@ class Uncertainty(nn.Module):
         for name, loss in parts.items():
             s = self.log_variance[name]
             half = 0.5 if name == NUMBERS else 1.0  # of a Gaussian, as in eq. 7
-            total = total + half * torch.exp(-s) * loss / self.bases[name] + 0.5 * s
+            share = 1.0 if name in FEEDBACK else self.auxiliary
+            total = total + share * (half * torch.exp(-s) * loss / self.bases[name] + 0.5 * s)
         return total
 
 

@@ -87,7 +87,7 @@ def train(
     )
     names = loss_names(labels, rows, config)
     net.start_at({task: data.labels[task] for task in BINARY_TASKS if task in names})
-    weights = Uncertainty(names).to(at)
+    weights = Uncertainty(names, config.auxiliary).to(at)
     both = nn.ModuleDict({"net": net, "weights": weights})
     optimiser = torch.optim.AdamW(
         both.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -105,7 +105,8 @@ def train(
         score = _score(told, names)
         progress.epoch += 1
         progress.history.append(told)
-        if progress.best_score is None or score < progress.best_score:
+        young = progress.epoch <= config.warm_up
+        if young or progress.best_score is None or score < progress.best_score:
             progress.best_score, progress.best_epoch = score, progress.epoch - 1
             best = _copy(net)
         if checkpoint is not None:
@@ -203,7 +204,8 @@ def _score(told: dict[str, float], names: dict[str, float]) -> float:
 
 
 def _stalled(progress: Progress, config: TrainingConfig) -> bool:
-    return progress.epoch - 1 - progress.best_epoch >= config.patience
+    since = max(progress.best_epoch, config.warm_up - 1)
+    return progress.epoch - 1 - since >= config.patience
 
 
 def _copy(net: ProfileNet) -> dict[str, Tensor]:
@@ -229,7 +231,7 @@ def _forget_unseen(net: ProfileNet, seen: NDArray[np.bool_]) -> None:
 
 
 def _fingerprint(data: TrainingData, valid: TrainingData, config: TrainingConfig) -> str:
-    digest = sha256(msgspec.json.encode(asdict(replace(config, epochs=1, patience=1))))
+    digest = sha256(msgspec.json.encode(asdict(replace(config, epochs=1, warm_up=0, patience=1))))
     for part in (data, valid):
         for lists in (part.features.tokens, part.features.events, part.features.numbers):
             digest.update(lists.ids.tobytes() + lists.values.tobytes())

@@ -1,6 +1,5 @@
 """``groundswell encoder dataset``: what happened, as a file that an encoder is trained on."""
 
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -27,6 +26,8 @@ __all__ = ["dataset", "write_rows"]
 R = TypeVar("R")
 
 AT_ONCE = 20_000
+# When the company in a box logs: the same seed gives the same file.
+COMPANY_UNTIL_MS = 1_767_225_600_000  # 2026-01-01
 COMPANY_DAYS = 30
 
 
@@ -53,9 +54,10 @@ def dataset(
     """
     if company is not None:
         people = Company.create(company)
-        until_ms = int(time.time() * 1000)
-        from_ms = until_ms - COMPANY_DAYS * 86_400_000
-        rows: Iterable[TrainingRow] = company_rows(people, decisions, company, from_ms, until_ms)
+        from_ms = COMPANY_UNTIL_MS - COMPANY_DAYS * 86_400_000
+        rows: Iterable[TrainingRow] = company_rows(
+            people, decisions, company, from_ms, COMPANY_UNTIL_MS
+        )
     else:
         rows = _from_topics(connect(bootstrap))
     count = write_rows(out, rows)

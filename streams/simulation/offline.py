@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from schemas.errors import SettingsError
 from streams.core.policies import registry
@@ -58,6 +59,8 @@ def run_waves(
     holdout: float = 0.05,
     baseline_share: float = 0.10,
     weights: Mapping[str, float] = REWARD_WEIGHTS,
+    contexts: NDArray[np.float64] | None = None,
+    log: Examples | None = None,
 ) -> list[WaveResult]:
     """Run a campaign in which each wave is decided by what the waves before it taught.
 
@@ -71,6 +74,10 @@ def run_waves(
         As in a campaign's definition.
     seed
         Of the waves, groups and draws; what people answer depends on the company's seed too.
+    contexts
+        What the policy sees of each person, (n_people, d_user); without it what a campaign names.
+    log
+        Decisions of before, under the same contexts, that it has learned from.
 
     Raises
     ------
@@ -85,11 +92,14 @@ def run_waves(
             "to the policy"
         )
     rng = np.random.default_rng((company.seed, seed))  # another stream than the people's
-    contexts = encode(company.people)  # (n, d_user)
+    if contexts is None:
+        contexts = encode(company.people)  # (n, d_user)
     actions = ActionSet(
         ids=tuple(template.id for template in company.templates), features=action_features()
     )
     policy = registry.create(policy_name, params, contexts.shape[1], actions.d_action)
+    if log is not None:
+        policy.learn_many(log)
     expected = company.expected_reward(weights)  # (n, n_actions)
     best_single, oracle, uniform = (
         company.best_single(weights),

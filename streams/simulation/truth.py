@@ -108,15 +108,21 @@ def best_single(rewards: NDArray[np.float64], eligible: NDArray[np.bool_]) -> ND
     return choices
 
 
-def draw_truth(rng: np.random.Generator, people: People, eligible: NDArray[np.bool_]) -> Truth:
+def draw_truth(
+    rng: np.random.Generator, people: People, eligible: NDArray[np.bool_], *, curved: bool = False
+) -> Truth:
     """Draw a world and solve it for the rewards that it has to give.
 
     Parameters
     ----------
     eligible
         Whether each template reaches each person, (n, k).
+    curved
+        Whether tastes follow from bands of the attributes and from pairs of them, so that no
+        linear function of the attributes comes near them.
     """
-    match = _tastes(rng, people) @ action_features().T  # (n, k)
+    traits = _curved_traits(people) if curved else _traits(people)
+    match = _tastes(rng, traits) @ action_features().T  # (n, k)
     match -= np.array([match[reached, a].mean() for a, reached in enumerate(eligible.T)])
     main = 0.15 * rng.normal(size=(len(people), 1))  # some people click more, whatever it is
     bought = logit([PURCHASE_RATE[type_of(template)] for template in TEMPLATES])  # (k,)
@@ -148,16 +154,18 @@ def _oracle_ratio(truth: Truth, eligible: NDArray[np.bool_]) -> float:
     return float(best.mean() / uniform.mean())
 
 
-def _tastes(rng: np.random.Generator, people: People) -> NDArray[np.float64]:
+def _tastes(
+    rng: np.random.Generator, traits: Mapping[str, NDArray[np.float64]]
+) -> NDArray[np.float64]:
     """Draw each person's taste for each template feature, (n, d_action)."""
-    traits = _traits(people)
-    tastes = np.empty((len(people), len(FEATURES)))
+    n_people = len(next(iter(traits.values())))
+    tastes = np.empty((n_people, len(FEATURES)))
     for column, feature in enumerate(FEATURES):
         weights = TASTES[feature]
-        explained = np.zeros(len(people))
+        explained = np.zeros(n_people)
         for trait, weight in weights.items():
             explained += weight * rng.lognormal(0.0, 0.2) * traits[trait]
-        hidden = HIDDEN_SHARE * explained.std() * rng.normal(size=len(people))
+        hidden = HIDDEN_SHARE * explained.std() * rng.normal(size=n_people)
         tastes[:, column] = explained + hidden
     return tastes
 
@@ -177,3 +185,31 @@ def _traits(people: People) -> dict[str, NDArray[np.float64]]:
         "US": columns["country"] == "US",
     }
     return {name: (values - values.mean()) / values.std() for name, values in raw.items()}
+
+
+def _curved_traits(people: People) -> dict[str, NDArray[np.float64]]:
+    """Traits under the same names that no single attribute tells in a straight line, each (n,).
+
+    A band is the middle half of a number's values; a pair is whether one of two holds, not both.
+    """
+    columns = people.columns
+    age = np.where(np.isnan(columns["age"]), np.nanmedian(columns["age"]), columns["age"])
+    ios, deals = columns["device"] == "ios", columns["last_discount_used"]
+    middle_aged = _in_the_middle(age)
+    raw = {
+        "old": middle_aged,
+        "plus": (columns["plan"] == "plus") ^ ios,
+        "pro": (columns["plan"] == "free") ^ deals,
+        "tenure": _in_the_middle(columns["tenure_days"]),
+        "deals": deals ^ ios,
+        "active": _in_the_middle(columns["weekly_sessions"]),
+        "ios": ios ^ middle_aged,
+        "US": (columns["country"] == "US") ^ deals,
+    }
+    return {name: (values - values.mean()) / values.std() for name, values in raw.items()}
+
+
+def _in_the_middle(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    low, high = np.quantile(values, (0.25, 0.75))
+    inside: NDArray[np.bool_] = (values > low) & (values <= high)
+    return inside

@@ -36,8 +36,13 @@ class Company:
     truth: Truth
 
     @classmethod
-    def create(cls, seed: int, n_people: int = 20_000) -> Self:
+    def create(cls, seed: int, n_people: int = 20_000, *, curved: bool = False) -> Self:
         """Found the company of a seed; the same seed always founds the same one.
+
+        Parameters
+        ----------
+        curved
+            Whether people's tastes are far from linear in what is known of them.
 
         Raises
         ------
@@ -56,7 +61,7 @@ class Company:
             people=people,
             templates=TEMPLATES,
             eligible=eligible,
-            truth=draw_truth(rng, people, eligible),
+            truth=draw_truth(rng, people, eligible, curved=curved),
         )
 
     def click_probability(

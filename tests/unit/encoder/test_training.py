@@ -77,10 +77,10 @@ def test_a_checkpoint_that_is_garbled_is_refused(split, tmp_path):
 
 
 def test_training_stops_when_validation_does_not_improve(split):
-    config = dataclasses.replace(QUICK, epochs=200, patience=2, learning_rate=0.05)
+    config = dataclasses.replace(QUICK, epochs=40, warm_up=4, patience=2, learning_rate=0.05)
     trained = train(split.train, split.valid, config)
-    assert len(trained.history) < 200
-    assert len(trained.history) == trained.best_epoch + 1 + 2
+    assert len(trained.history) < 40
+    assert len(trained.history) == max(trained.best_epoch + 1, 4) + 2
 
 
 def test_clicks_that_depend_on_the_profile_are_foreseen_on_later_decisions(small):
@@ -187,7 +187,7 @@ def test_a_task_that_is_always_the_same_or_never_known_is_left_out(split):
 
 def test_an_uncertain_task_weighs_less():
     """Kendall et al. 2018: the optimum is at s = log(2 L): twice the loss, half the weight."""
-    weights = Uncertainty({"clicked": 1.0, "purchased": 1.0})
+    weights = Uncertainty({"clicked": 1.0, "purchased": 1.0}, auxiliary=0.1)
     optimiser = torch.optim.Adam(weights.parameters(), lr=0.05)
     for _ in range(800):
         optimiser.zero_grad()

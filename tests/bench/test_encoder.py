@@ -1,0 +1,86 @@
+import os
+import time
+
+import numpy as np
+import pytest
+from scipy import stats
+
+pytest.importorskip("torch", reason="needs the extra: encoder")
+
+from tests.bench.encoder.bank import aucs
+from tests.bench.encoder.speed import measure
+from tests.bench.encoder.worth import worth
+from tests.bench.figures import Figure, write_figures
+
+SEEDS = int(os.environ.get("GROUNDSWELL_BENCH_SEEDS", "20"))
+OVER_RAW, OVER_NONE = 1.10, 1.25
+BEHIND_BOOSTING = 0.01
+
+
+@pytest.mark.bench
+@pytest.mark.timeout(600)
+def test_a_worker_encodes_fast_enough(tmp_path):
+    _hold("encoder-speed", measure(tmp_path))
+
+
+@pytest.mark.bench
+@pytest.mark.timeout(14_400)
+def test_a_bandit_earns_more_on_encodings():
+    began = time.monotonic()
+    found = [worth(seed) for seed in range(1, SEEDS + 1)]
+    minutes = (time.monotonic() - began) / 60.0
+    over_raw = [each.encoded / each.raw for each in found]
+    over_none = [each.encoded / each.without for each in found]
+    cold = [each.cold / each.without for each in found]
+    reached = [each.encoded / each.oracle for each in found]
+    figures = [
+        _ratio("reward a send on z over raw hashed features", over_raw, OVER_RAW),
+        _ratio("reward a send on z over no context", over_none, OVER_NONE),
+        _ratio("cold start: reward a send on z of strangers over no context", cold, None),
+        _ratio("reward a send on z over the oracle's", reached, None),
+        Figure(name="seeds", value=float(SEEDS), unit=""),
+        Figure(name="time taken", value=minutes, unit="minutes"),
+    ]
+    _hold("encoder-worth", figures)
+
+
+@pytest.mark.bench
+@pytest.mark.timeout(3_600)
+def test_the_encoder_is_not_behind_gradient_boosting(test_data):
+    path = test_data / "bank_marketing" / "bank.csv"
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    ours, theirs = aucs(path)
+    apart = float(ours.mean() - theirs.mean())
+    figure = Figure(
+        name="bank_marketing, AUC, mean of 5 x 2",
+        value=float(ours.mean()),
+        unit="AUC",
+        peer="HistGradientBoosting",
+        peer_value=float(theirs.mean()),
+        ratio=float(ours.mean() / theirs.mean()),
+        bar=f">= peer - {BEHIND_BOOSTING}",
+        holds=apart >= -BEHIND_BOOSTING,
+    )
+    _hold("encoder-bank", [figure])
+
+
+def _ratio(name: str, values: list[float], bar: float | None) -> Figure:
+    """The mean over seeds, with its 95 % interval by Student's t in the name."""
+    mean = float(np.mean(values))
+    half = 0.0
+    if len(values) > 1:
+        half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+    return Figure(
+        name=f"{name} (95 %: {mean - half:.3f} to {mean + half:.3f})",
+        value=mean,
+        unit="ratio",
+        bar=None if bar is None else f">= {bar}",
+        holds=None if bar is None else mean >= bar,
+    )
+
+
+def _hold(name: str, figures: list[Figure]) -> None:
+    write_figures("bench", name, figures)
+    short = [figure.name for figure in figures if figure.holds is False]
+    assert not short, f"below their bars: {', '.join(short)}"
