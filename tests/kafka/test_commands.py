@@ -177,9 +177,9 @@ def test_ensure_makes_the_topics_once_and_verifies_them_after_that(bus, namespac
     assert first.code == 0
     assert f"made {namespace}company-events (3 partitions)" in first.out
     assert f"made {namespace}ingest-changelog (3 partitions)" in first.out
-    assert "16 topics are as they must be, 16 of them new" in first.out
+    assert "17 topics are as they must be, 17 of them new" in first.out
     second = run("topics", "ensure", "--sources-partitions", 5)  # sources stay as they are
-    assert (second.code, second.out) == (0, "16 topics are as they must be, 0 of them new\n")
+    assert (second.code, second.out) == (0, "17 topics are as they must be, 0 of them new\n")
     listed = run("topics", "list")
     assert f"{namespace}wave-starts" in listed.out
     assert "8.0 MiB" in listed.out
@@ -193,7 +193,7 @@ def test_ensure_asks_for_the_sources_and_list_shows_what_is_missing(bus, namespa
     assert f"source topic {namespace}company-events does not exist" in asked.err
     listed = run("topics", "list")
     assert listed.code == 0
-    assert listed.out.count("missing") == 16
+    assert listed.out.count("missing") == 17
 
 
 def test_ensure_refuses_another_partition_count_naming_both(loop, namespace, run, monkeypatch):
@@ -322,10 +322,10 @@ def test_a_change_that_someone_else_made_first_is_not_written_over(loop, namespa
     campaign = parse_campaign(YAML.encode(), "f.yaml", Path(), 1)
 
     class Overtaken(CampaignClient):
-        def _send(self, key: bytes, value: bytes):
+        def _write(self, *given: object):
             other = dataclasses.replace(campaign, version=1, waves=9)
             send(loop, namespace + CAMPAIGNS.name, other, key="spring-sale")
-            return super()._send(key, value)
+            return super()._write(*given)
 
     with pytest.raises(CampaignError, match="by someone else at the same time"):
         Overtaken(loop, namespace).apply(campaign, 1)
