@@ -114,6 +114,8 @@ class TransactionalProducer:
     def _recover(self, error: KafkaError, deadline: float) -> None:
         """After a failed transaction: abort it so that it can be tried again, or raise."""
         where = f"shard {self._shard}"
+        if error.code() == KafkaError._FATAL:  # noqa: SLF001 - public, as those below
+            error = self._fatal(error)
         if error.code() in (
             KafkaError._FENCED,  # noqa: SLF001 - confluent-kafka's public names start so
             KafkaError.PRODUCER_FENCED,
@@ -137,6 +139,15 @@ class TransactionalProducer:
             self._producer.abort_transaction(TIMEOUT_S)
         except KafkaException as abort:
             self._recover_abort(abort.args[0], where)
+
+    def _fatal(self, error: KafkaError) -> KafkaError:
+        """What was fatal: `produce` says no more than that something was, transactions say it."""
+        try:
+            self._producer.abort_transaction(ABORT_S)
+        except KafkaException as told:
+            found: KafkaError = told.args[0]
+            return found
+        return error
 
     def _recover_abort(self, error: KafkaError, where: str) -> None:
         if error.fatal():

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from schemas.encoder_inputs import INPUTS
@@ -120,6 +119,9 @@ class Encoder:
 
 
 def _session(model: bytes, threads: int) -> Any:
+    import onnxruntime  # noqa: PLC0415 - a worker without encoders starts without it
+
+    onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -1,0 +1,49 @@
+"""A producer that another one fenced says so, wherever it comes to know of it."""
+
+import time
+
+import pytest
+from confluent_kafka import KafkaError
+from confluent_kafka.admin import NewTopic
+
+from schemas.errors import FencedError
+from streams.kafka.producer import TransactionalProducer
+
+pytestmark = pytest.mark.kafka
+
+
+def producer(kafka, topic: str) -> TransactionalProducer:
+    made = TransactionalProducer(
+        bootstrap=kafka.bootstrap,
+        shard="users/0",
+        transactional_id=topic,
+        changelog=topic,
+        number=0,
+        prefix="",
+        timeout_s=10,
+    )
+    made.fence()
+    return made
+
+
+@pytest.fixture
+def fenced(kafka, namespace):
+    topic = f"{namespace}changes"
+    kafka.admin.create_topics([NewTopic(topic, 1, 1)])[topic].result()
+    old = producer(kafka, topic)
+    old.commit([], {b"key": b"1"})
+    producer(kafka, topic)
+    with pytest.raises(FencedError, match="another owner"):
+        old.commit([], {b"key": b"2"})
+    return old
+
+
+def test_a_fenced_producer_goes_on_saying_so(fenced):
+    with pytest.raises(FencedError, match="another owner"):
+        fenced.commit([], {b"key": b"3"})
+
+
+def test_a_fatal_error_that_a_send_only_hints_at_is_known_as_the_fence_that_it_was(fenced):
+    hint = KafkaError(KafkaError._FATAL, "Fatal error", fatal=True)
+    with pytest.raises(FencedError, match="another owner"):
+        fenced._recover(hint, time.monotonic() + 1)
