@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 pytest.importorskip("torch", reason="needs the extra: encoder")
+pytest.importorskip("sklearn", reason="needs the group: bench")
 
 from tests.bench.encoder.bank import aucs
 from tests.bench.encoder.speed import measure
