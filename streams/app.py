@@ -49,9 +49,8 @@ from streams.kafka.shard import Handler, ShardConfig, ShardKind, Step
 from streams.kafka.shards import EXIT_BUG, Shards
 from streams.kafka.store import StoreOptions
 from streams.kafka.transport import Transport, broker_urls, check_overrides
-from streams.releases.fetch import Fetcher, trusted_keys
+from streams.releases.fetch import Fetcher
 from streams.releases.offered import Offered
-from streams.releases.store import Store
 from streams.settings import Settings
 from streams.web.health import HealthServer, Status
 
@@ -60,7 +59,6 @@ __all__ = ["run_worker", "shape_of"]
 log = structlog.get_logger()
 
 GARBAGE_AFTER = 50_000  # objects: a batch's records and profiles hold no cycles
-MIB = 1024 * 1024
 DRAIN_S = 20.0  # for the transactions under way
 LEAVE_S = 4.0  # a group that does not answer notices by its session timeout
 
@@ -106,10 +104,10 @@ def _kinds(settings: Settings) -> tuple[ShardKind, ShardKind, ShardKind]:
 
 
 def _offered(settings: Settings) -> Offered:
-    fetcher = Fetcher(
-        store=Store(settings.encoder_store),
-        trusted=trusted_keys(settings.trusted_keys),
-        most_bytes=settings.encoder_mb * MIB,
+    fetcher = Fetcher.of(
+        store=settings.encoder_store,
+        trusted=settings.trusted_keys,
+        most_mb=settings.encoder_mb,
         threads=settings.encoder_threads,
     )
     return Offered(fetcher.fetch)
