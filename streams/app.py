@@ -60,6 +60,7 @@ log = structlog.get_logger()
 
 GARBAGE_AFTER = 50_000  # objects: a batch's records and profiles hold no cycles
 DRAIN_S = 20.0  # for the transactions under way
+REQUEST_S = 30.0
 LEAVE_S = 4.0  # a group that does not answer notices by its session timeout
 
 
@@ -167,7 +168,8 @@ class Worker:
             broker_session_timeout=settings.session_timeout_s,
             broker_heartbeat_interval=settings.session_timeout_s / 5,
             broker_rebalance_timeout=settings.rebalance_timeout_s,
-            broker_request_timeout=30.0,
+            # Faust refuses one that is below the session's.
+            broker_request_timeout=max(REQUEST_S, settings.session_timeout_s),
             producer_request_timeout=30.0,
             consumer_auto_offset_reset="earliest",
             consumer_group_instance_id=settings.instance or None,
