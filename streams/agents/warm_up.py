@@ -96,6 +96,8 @@ class WarmUp:
         for shard, example in self._read():
             if example.campaign_id != self._campaign.campaign_id or not example.learn:
                 continue
+            if example.reward == example.previous_reward:  # the log has it, no update told of it
+                continue
             key = (example.wave, shard)
             number = passed[key] = passed.get(key, 0) + 1
             complete = example.wave < self._asked.get(COMPLETE, 0)

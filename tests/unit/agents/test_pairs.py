@@ -1,5 +1,6 @@
 """A campaign's policies survive a new release of its encoder, a promotion and a rollback."""
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from itertools import count
@@ -236,6 +237,16 @@ def test_the_policy_in_shadow_contains_what_the_leading_one_contains_and_no_more
     leader.lead()
     found = scores(leader.policy(NEW), new)
     assert np.abs(found - scores(learned_from(leader.outcomes, new), new)).max() < 1e-9
+
+
+def test_corrections_that_change_no_reward_stand_in_the_log_and_are_no_rows(leader):
+    dismissed = dataclasses.replace(leader.outcomes[0], previous=leader.outcomes[0].reward)
+    leader.log.insert(1, (0, dismissed.example(0, leader.state.waves[0].encoder_version)))
+    leader.releases.have(SIZES, live=OLD, shadow=NEW)
+    leader.lead_until(lambda: leader.state.pairs == [NEW])
+    new = leader.releases.loaded[NEW]
+    due = scores(learned_from(leader.outcomes, new), new)
+    assert np.abs(scores(leader.policy(NEW), new) - due).max() < 1e-9
 
 
 def test_a_promotion_takes_effect_with_the_next_wave_and_forgets_nothing(leader):
