@@ -124,14 +124,20 @@ class Offered:
         return {label: reason for label, (_, reason) in self._refused.items()}
 
     def _run(self) -> None:
-        while not self._ended:
-            wanted = self._next_wanted()
-            if wanted is not None:
-                self._load(*wanted)
-                continue
-            with self._changed:
-                if not self._ended and self._next_wanted() is None:
-                    self._changed.wait(self._pause_s())
+        while (wanted := self._wait_for_wanted()) is not None:
+            self._load(*wanted)
+
+    def _wait_for_wanted(self) -> tuple[str, EncoderRelease, EncoderReleases] | None:
+        """The next release to load; None at the end. What is loaded is offered meanwhile."""
+        with self._changed:
+            while not self._ended:
+                for name, announced in self._announced.items():
+                    self._settle(name, announced)
+                wanted = self._next_wanted()
+                if wanted is not None:
+                    return wanted
+                self._changed.wait(self._pause_s())
+        return None
 
     def _pause_s(self) -> float | None:
         times = [at for at, _ in self._refused.values()]
@@ -139,7 +145,7 @@ class Offered:
 
     def _next_wanted(self) -> tuple[str, EncoderRelease, EncoderReleases] | None:
         now = time.monotonic()
-        for name, announced in list(self._announced.items()):
+        for name, announced in self._announced.items():
             roles = filter(None, (announced.live, announced.previous, announced.shadow))
             asked = [label.partition("@")[2] for label in self._asked if _of(label, name)]
             for version in dict.fromkeys([*roles, *asked]):
@@ -150,7 +156,6 @@ class Offered:
                 release = next((r for r in announced.releases if r.version == version), None)
                 if release is not None:
                     return name, release, announced
-            self._settle(name, announced)
         return None
 
     def _load(self, name: str, release: EncoderRelease, announced: EncoderReleases) -> None:
@@ -175,7 +180,6 @@ class Offered:
         self._refused.pop(label, None)
         self._loaded[label] = encoder
         log.info("encoder_loaded", release=label, seconds=round(time.monotonic() - started, 2))
-        self._settle(name, announced)
 
     def _refuse(self, label: str, reason: str) -> None:
         before = self._refused.get(label)
