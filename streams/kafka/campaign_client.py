@@ -12,11 +12,12 @@ from schemas.campaign import Campaign
 from schemas.errors import CampaignError
 from schemas.learning import WaveReport
 from schemas.topics import CAMPAIGNS, WAVE_REPORTS
-from schemas.wire import Codec, Unreadable
+from schemas.wire import Codec
 from streams.core.encoding import ContextEncoder, feature_names
 from streams.core.policies.parameters import nearest
 from streams.core.warm_start import check_warm_start
 from streams.kafka.confirmed import write_confirmed
+from streams.kafka.newest import read_newest
 from streams.kafka.read import read_all
 from streams.kafka.transaction import Incoming
 
@@ -65,18 +66,13 @@ class CampaignClient:
         BusError
             If the topic cannot be read.
         """
-        found: dict[str, Campaign] = {}
-        for record in read_all(self._bootstrap, self._topic):
-            name = (record.key or b"").decode("utf-8", "replace")
-            if record.value is None:
-                found.pop(name, None)
-                continue
-            campaign = self._codec.try_decode(record.value, Campaign)
-            if isinstance(campaign, Unreadable):
-                log.warning("campaign_unreadable", campaign=name, why=campaign.reason)
-            else:
-                found[name] = campaign
-        return dict(sorted(found.items()))
+        return read_newest(
+            self._bootstrap,
+            self._topic,
+            self._codec,
+            Campaign,
+            lambda name, why: log.warning("campaign_unreadable", campaign=name, why=why),
+        )
 
     def campaign(self, name: str) -> Campaign:
         """The newest definition of a campaign.

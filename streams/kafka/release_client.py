@@ -5,8 +5,9 @@ import structlog
 from schemas.encoder_releases import EncoderReleases
 from schemas.errors import ReleaseError
 from schemas.topics import ENCODER_RELEASES
-from schemas.wire import Codec, Unreadable
+from schemas.wire import Codec
 from streams.kafka.confirmed import write_confirmed
+from streams.kafka.newest import read_newest
 from streams.kafka.read import read_all
 
 __all__ = ["ReleaseClient"]
@@ -36,18 +37,13 @@ class ReleaseClient:
         BusError
             If the topic cannot be read.
         """
-        found: dict[str, EncoderReleases] = {}
-        for record in read_all(self._bootstrap, self._topic):
-            name = (record.key or b"").decode("utf-8", "replace")
-            if record.value is None:
-                found.pop(name, None)
-                continue
-            releases = self._codec.try_decode(record.value, EncoderReleases)
-            if isinstance(releases, Unreadable):
-                log.warning("releases_unreadable", encoder=name, why=releases.reason)
-            else:
-                found[name] = releases
-        return dict(sorted(found.items()))
+        return read_newest(
+            self._bootstrap,
+            self._topic,
+            self._codec,
+            EncoderReleases,
+            lambda name, why: log.warning("releases_unreadable", encoder=name, why=why),
+        )
 
     def named(self, name: str) -> EncoderReleases:
         """How the releases of an encoder stand.

@@ -1,0 +1,46 @@
+"""Compacted topics read from outside the workers: the newest record under each key."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from schemas.wire import Codec, Unreadable
+from streams.kafka.read import read_all
+
+__all__ = ["read_newest"]
+
+T = TypeVar("T")
+
+
+def read_newest(
+    bootstrap: str,
+    topic: str,
+    codec: Codec,
+    kind: type[T],
+    unreadable: Callable[[str, str], None],
+) -> dict[str, T]:
+    """The newest record under each key of a topic, as of now, in the order of the keys.
+
+    Parameters
+    ----------
+    topic
+        Full name.
+    unreadable
+        Is told the key of a record that cannot be read, and why; the one before it stands.
+
+    Raises
+    ------
+    BusError
+        If the topic cannot be read.
+    """
+    found: dict[str, T] = {}
+    for record in read_all(bootstrap, topic):
+        key = (record.key or b"").decode("utf-8", "replace")
+        if record.value is None:
+            found.pop(key, None)
+            continue
+        read = codec.try_decode(record.value, kind)
+        if isinstance(read, Unreadable):
+            unreadable(key, read.reason)
+        else:
+            found[key] = read
+    return dict(sorted(found.items()))
