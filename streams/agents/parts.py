@@ -18,7 +18,6 @@ from streams.core.learning import (
     add_tallies,
     examples_in,
     joined,
-    part_of,
     rows_of,
     update_columns,
 )
@@ -196,7 +195,7 @@ def _told_rows(tx: Transaction, running: RunningWave) -> Iterator[Rows]:
     examples = _taken_rows(tx, running)
     for first in range(0, 0 if examples is None else len(examples), MOST_TOLD):
         assert examples is not None
-        yield rows_of(part_of(examples, slice(first, first + MOST_TOLD)))
+        yield rows_of(examples.taking(slice(first, first + MOST_TOLD)))
 
 
 # ---- sums
@@ -211,9 +210,9 @@ def _sum_up(tx: Transaction, running: RunningWave, gathering: Gathering, *, rest
         if len(examples) < size and not rest:
             _put_rows(tx, running, gathering, rows_of(examples), len(examples))
             break
-        _add(tx, running, part_of(examples, slice(0, size)))
+        _add(tx, running, examples.taking(slice(0, size)))
         gathering.summed = True
-        examples = part_of(examples, slice(size, None))
+        examples = examples.taking(slice(size, None))
 
 
 def _add(tx: Transaction, running: RunningWave, examples: Examples) -> None:

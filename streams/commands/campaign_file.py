@@ -54,16 +54,13 @@ import csv
 import re
 from pathlib import Path
 
-import numpy as np
-
 from schemas.campaign import MOST_TEMPLATES, MOST_WAVES, Campaign, ContextFeature, Template
 from schemas.errors import CampaignError, GroundswellError
 from streams.agents.definition import check_size
 from streams.agents.schedule import check_runnable
 from streams.commands.campaign_blocks import read_choosing, read_trigger
 from streams.commands.marked_yaml import Value, load
-from streams.core.encoding import ContextEncoder, action_set
-from streams.core.policies import DEFAULT_POLICY, create
+from streams.core.policies import DEFAULT_POLICY
 
 __all__ = ["parse_campaign", "read_campaign", "read_context", "read_policy"]
 
@@ -131,7 +128,6 @@ def parse_campaign(raw: bytes, file: str, folder: Path, now_ms: int) -> Campaign
     try:
         check_runnable(campaign)
         check_size(campaign)
-        _probe(campaign)
     except GroundswellError as error:
         raise _placed_policy(root, error) from None
     return campaign
@@ -389,12 +385,3 @@ def _placed_policy(root: Value, error: GroundswellError) -> CampaignError:
         if field in places:
             return places[field].error_at(message)
     return root.error_at(message)
-
-
-def _probe(campaign: Campaign) -> None:
-    """Ask the policy for one choice: some parameters name templates that may not be there."""
-    actions = action_set(campaign)
-    d_user = ContextEncoder(campaign.context).d_user
-    policy = create(campaign.policy, campaign.policy_params, d_user, actions.features.shape[1])
-    eligible = np.ones((1, len(actions.ids)), dtype=np.bool_)
-    policy.action_dist(np.zeros((1, d_user)), actions, eligible, np.random.default_rng(0))

@@ -167,14 +167,13 @@ class Examples:
         """Which examples are new rather than corrections, (n,)."""
         return np.isnan(self.previous)
 
-    def taking(self, rows: NDArray[Any]) -> "Examples":
-        """Give some of the examples, by index or mask, in that order."""
-        index = np.arange(len(self))[rows]
+    def taking(self, rows: NDArray[Any] | slice) -> "Examples":
+        """Give some of the examples, by index, mask or slice, in that order."""
         return Examples(
-            contexts=self.contexts[index],
-            actions=tuple(self.actions[row] for row in index),
-            action_features=self.action_features[index],
-            rewards=self.rewards[index],
-            previous=self.previous[index],
-            at_ms=self.at_ms[index],
+            contexts=self.contexts[rows],
+            actions=tuple(self.actions[row] for row in np.arange(len(self))[rows]),
+            action_features=self.action_features[rows],
+            rewards=self.rewards[rows],
+            previous=self.previous[rows],
+            at_ms=self.at_ms[rows],
         )

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -154,22 +156,8 @@ def test_when_tastes_turn_the_short_memory_takes_over(actions):
 
 def test_a_correction_is_exact_while_the_precisions_stay(examples, contexts, actions):
     chunk = examples(n=60, corrections=False)
-    wrong = Examples(
-        contexts=chunk.contexts,
-        actions=chunk.actions,
-        action_features=chunk.action_features,
-        rewards=chunk.rewards + 1.0,
-        previous=chunk.previous,
-        at_ms=chunk.at_ms,
-    )
-    right = Examples(
-        contexts=chunk.contexts,
-        actions=chunk.actions,
-        action_features=chunk.action_features,
-        rewards=chunk.rewards,
-        previous=wrong.rewards,
-        at_ms=chunk.at_ms,
-    )
+    wrong = replace(chunk, rewards=chunk.rewards + 1.0)
+    right = replace(chunk, previous=wrong.rewards)
     straight, mended = (HierarchicalLinear(3, 2, Beliefs(half_life_days=2.0)) for _ in range(2))
     straight.learn(chunk)
     mended.learn(wrong)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -35,22 +37,8 @@ def test_each_action_has_the_ridge_solution_of_its_own_examples(examples):
 
 def test_a_correction_is_exact(examples):
     chunk = examples(n=60, corrections=False)
-    wrong = Examples(
-        contexts=chunk.contexts,
-        actions=chunk.actions,
-        action_features=chunk.action_features,
-        rewards=chunk.rewards + 1.0,
-        previous=chunk.previous,
-        at_ms=chunk.at_ms,
-    )
-    right = Examples(
-        contexts=chunk.contexts,
-        actions=chunk.actions,
-        action_features=chunk.action_features,
-        rewards=chunk.rewards,
-        previous=wrong.rewards,
-        at_ms=chunk.at_ms,
-    )
+    wrong = replace(chunk, rewards=chunk.rewards + 1.0)
+    right = replace(chunk, previous=wrong.rewards)
     corrected = learned_of(wrong, half_life_days=3.0)
     corrected.learn_many(right)
     straight = learned_of(chunk, half_life_days=3.0)
