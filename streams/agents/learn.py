@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from schemas.campaign import LAST_WAVE
 from schemas.errors import GroundswellError
+from schemas.features import FeatureBatch
 from schemas.learning import LearningUpdate
 from schemas.wire import Unreadable
 from streams.agents.clock import Clock
@@ -84,6 +85,7 @@ def _misfit(update: LearningUpdate, state: CampaignState) -> str | None:
     """Why the policy could not learn an update; None if it can."""
     try:
         examples_in(update, state.campaign)
+        FeatureBatch.from_bytes(update.features)
         sums_in(update, state.campaign)
     except GroundswellError as error:
         return str(error)

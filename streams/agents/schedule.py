@@ -31,10 +31,11 @@ from streams.agents.state import (
 from streams.core.audience import instalment
 from streams.core.encoding import ContextEncoder, action_set
 from streams.core.parts import half_lives_of
-from streams.core.policies import create, from_bytes, validate
+from streams.core.policies import from_bytes, validate
 from streams.core.reward_units import check_units
 from streams.core.schedule import CampaignState, Due, WaveState, due, report, start_wave
 from streams.core.segments import compile_segment
+from streams.core.warm_start import first_policy
 from streams.kafka.transaction import Incoming, Transaction
 
 log = structlog.get_logger()
@@ -54,12 +55,11 @@ def check_runnable(campaign: Campaign) -> None:
         With the field, the value, the bound and the cure.
     """
     validate(campaign.policy, campaign.policy_params)
-    d_user = ContextEncoder(campaign.context).d_user
     check_bounds(campaign)
-    actions = action_set(campaign)
-    policy = create(campaign.policy, campaign.policy_params, d_user, actions.d_action)
+    encoder, actions = ContextEncoder(campaign.context), action_set(campaign)
+    policy = first_policy(campaign, encoder)
     # A policy that cannot decide here would stop every worker that the wave reaches.
-    anyone, every_action = np.zeros((1, d_user)), np.ones((1, len(actions)), dtype=np.bool_)
+    anyone, every_action = np.zeros((1, encoder.d_user)), np.ones((1, len(actions)), dtype=np.bool_)
     handicap = np.zeros((1, len(actions))) if campaign.fatigue_size else None
     rng = np.random.default_rng(0)
     policy.action_dist(anyone, actions, every_action, rng, handicap=handicap)
@@ -184,7 +184,7 @@ class LeadCampaigns:
                     self._learner.learn(tx, state, now_ms, until=LAST_WAVE)
             if ready:
                 self._pairs.tend(tx, state)
-            if need is Due.NOTHING and not state.changed and tx.get(key) == raw:
+            if need is Due.NOTHING and not state.changed and key not in tx.changes:
                 self._resting[tx.number, key] = (raw, state)
             self._report(tx, state, now_ms)
             more |= need is not Due.NOTHING

@@ -8,7 +8,6 @@ import numpy as np
 
 from schemas.campaign import Campaign
 from schemas.errors import BadRecordError
-from schemas.features import FeatureBatch
 from schemas.learning import LearningExample, LearningUpdate, Tally
 from streams.core.encoding import ContextEncoder, action_set
 from streams.core.ledger import Entry
@@ -26,7 +25,6 @@ __all__ = [
     "fold_updates",
     "joined",
     "outcome_tally",
-    "part_of",
     "rows_of",
     "undelivered_tally",
     "update_columns",
@@ -248,7 +246,6 @@ def _width(update: LearningUpdate | Rows, campaign: Campaign, n: int) -> int:
             f"{width} columns and features of {len(update.features)} users: with an encoder each "
             f"has more than the {named} columns that are named, and its features"
         )
-    FeatureBatch.from_bytes(update.features)
     return width
 
 
@@ -291,8 +288,8 @@ def blocks_in(
             continue
         whole = joined(parts)
         while held >= BLOCK:
-            yield part_of(whole, slice(0, BLOCK))
-            whole = part_of(whole, slice(BLOCK, None))
+            yield whole.taking(slice(0, BLOCK))
+            whole = whole.taking(slice(BLOCK, None))
             held -= BLOCK
         parts = [whole]
     if held:
@@ -308,16 +305,4 @@ def joined(parts: Sequence[Examples]) -> Examples:
         rewards=np.concatenate([part.rewards for part in parts]),
         previous=np.concatenate([part.previous for part in parts]),
         at_ms=np.concatenate([part.at_ms for part in parts]),
-    )
-
-
-def part_of(examples: Examples, rows: slice) -> Examples:
-    """Some of the examples, in their order."""
-    return Examples(
-        contexts=examples.contexts[rows],
-        actions=examples.actions[rows],
-        action_features=examples.action_features[rows],
-        rewards=examples.rewards[rows],
-        previous=examples.previous[rows],
-        at_ms=examples.at_ms[rows],
     )
