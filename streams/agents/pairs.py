@@ -31,25 +31,13 @@ from streams.core.policies import Policy, from_bytes, to_bytes
 from streams.core.schedule import CampaignState
 from streams.core.warm_start import first_policy
 from streams.kafka.transaction import Transaction
+from streams.releases.offered import Standing
 
-__all__ = ["Pairs", "Releases", "Standing"]
+__all__ = ["Pairs", "Releases"]
 
 log = structlog.get_logger()
 
 AGAIN_S = 30.0  # a warm-up that failed is tried again after so long
-
-
-class Standing(Protocol):
-    """Labels of the releases of an encoder that are loaded here, by role."""
-
-    @property
-    def live(self) -> str | None:
-        """New waves are decided with it."""
-        ...
-
-    def labels(self) -> frozenset[str]:
-        """Every release in a role."""
-        ...
 
 
 class Releases(Protocol):

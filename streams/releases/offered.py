@@ -54,8 +54,8 @@ class Offered:
     """What the announcements ask for, loaded one by one beside the worker's own work.
 
     A release that fails a check is refused with its reason in the log and a metric, and tried
-    again later; the last good one goes on serving. Look-ups never wait, and are safe from any
-    thread.
+    again later; the last good one goes on serving. No look-up waits for a release that is being
+    fetched, and all are safe from any thread.
 
     Parameters
     ----------
@@ -117,11 +117,13 @@ class Offered:
     @property
     def loaded(self) -> frozenset[str]:
         """Labels of the releases that are loaded."""
-        return frozenset(self._loaded)
+        with self._changed:
+            return frozenset(self._loaded)
 
     def refusals(self) -> dict[str, str]:
         """Why releases that are wanted were refused, by label."""
-        return {label: reason for label, (_, reason) in self._refused.items()}
+        with self._changed:
+            return {label: reason for label, (_, reason) in self._refused.items()}
 
     def _run(self) -> None:
         while (wanted := self._wait_for_wanted()) is not None:
@@ -177,13 +179,16 @@ class Offered:
             self._refuse(label, f"{type(error).__name__}: {error}")
             return
         LOAD_SECONDS.labels(label).set(time.monotonic() - started)
-        self._refused.pop(label, None)
-        self._loaded[label] = encoder
+        with self._changed:  # what is spare goes as this comes
+            self._refused.pop(label, None)
+            self._loaded[label] = encoder
+            self._settle(name, self._announced[name])
         log.info("encoder_loaded", release=label, seconds=round(time.monotonic() - started, 2))
 
     def _refuse(self, label: str, reason: str) -> None:
-        before = self._refused.get(label)
-        self._refused[label] = (time.monotonic() + self._retry_s, reason)
+        with self._changed:
+            before = self._refused.get(label)
+            self._refused[label] = (time.monotonic() + self._retry_s, reason)
         name, _, version = label.partition("@")
         REFUSED.labels(name, version).inc()
         if before is None or before[1] != reason:

@@ -144,13 +144,20 @@ def test_a_release_that_a_running_wave_is_pinned_to_is_loaded_though_it_has_no_r
     assert offered.standing("people") == Standing(live="people@2.0.0")
 
 
-def test_few_releases_stay_loaded(offered):
+def test_at_no_moment_are_more_than_a_few_releases_loaded(offered):
     versions = [f"1.{number}.0" for number in range(20)]
     offered.take("people", announced(1, *versions, live="1.0.0"))
     for version in versions:
         offered.encoder(f"people@{version}")
-    eventually(lambda: offered.encoder("people@1.19.0") is not None)
-    assert len(offered.loaded) <= MOST_LOADED
+    most = []
+
+    def last_is_loaded() -> bool:
+        most.append(len(offered.loaded))
+        return offered.encoder("people@1.19.0") is not None
+
+    eventually(last_is_loaded)
+    most.append(len(offered.loaded))
+    assert max(most) <= MOST_LOADED
     assert offered.encoder("people@1.0.0") is not None
 
 
