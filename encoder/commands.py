@@ -41,7 +41,7 @@ Patience = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(help="The same one gives the same encoder.", min=0)]
-Device = Annotated[str, typer.Option(help="cpu or cuda; auto: a GPU where there is one.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N; auto: a GPU where there is one.")]
 
 
 def train(
@@ -66,11 +66,13 @@ def train(
     """
     _require_extra()
     from encoder.profile.config import TrainingConfig  # noqa: PLC0415  # torch: two seconds
+    from encoder.profile.device import choose_device  # noqa: PLC0415
     from encoder.profile.evaluate import evaluate as judge  # noqa: PLC0415
     from encoder.profile.export import export  # noqa: PLC0415
     from encoder.profile.report import draw_curves, write_report  # noqa: PLC0415
 
     version_order(version)
+    device = choose_device(device)
     config = TrainingConfig(
         z_size=z_size,
         bits=bits,
@@ -125,16 +127,18 @@ def evaluate(
 ) -> None:
     """Train with and without each part on the same rows, and report what each part is worth.
 
-    It trains five times, exports nothing, and writes report.html, report.json and curves.png.
+    It trains four times, exports nothing, and writes report.html, report.json and curves.png.
 
     Example: groundswell encoder evaluate rows.parquet --out build/encoder-evaluation
     """
     _require_extra()
     from encoder.profile.config import TrainingConfig  # noqa: PLC0415  # torch: two seconds
+    from encoder.profile.device import choose_device  # noqa: PLC0415
     from encoder.profile.evaluate import ablations  # noqa: PLC0415
     from encoder.profile.evaluate import evaluate as judge  # noqa: PLC0415
     from encoder.profile.report import draw_curves, write_report  # noqa: PLC0415
 
+    device = choose_device(device)
     config = TrainingConfig(
         z_size=z_size,
         bits=bits,
@@ -147,7 +151,9 @@ def evaluate(
     trained = _train(split, config, device, None)
     evaluation = judge(trained, split)
     console = Console()
-    without = ablations(split, config, lambda each: console.print(f"training: {each}"))
+    without = ablations(
+        split, trained, lambda each: console.print(f"training: {each}"), device=device
+    )
     out.mkdir(parents=True, exist_ok=True)
     write_report(
         out,
@@ -158,7 +164,7 @@ def evaluate(
         facts={"decisions": len(split.train) + len(split.valid) + len(split.test)},
     )
     _tell(console, name, evaluation.tasks)
-    _tell(console, "without its parts", without)
+    console.print(_ablation_table(without))
     console.print(f"report: {out}/report.html")
 
 
@@ -188,12 +194,8 @@ def _golden(rows: Path) -> list:  # type: ignore[type-arg]
 def _train(
     split: "Split", config: "TrainingConfig", device: str, checkpoint: Path | None
 ) -> "Trained":
-    import torch  # noqa: PLC0415
-
     from encoder.profile.train import train as run  # noqa: PLC0415
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -216,6 +218,16 @@ def _train(
             checkpoint=checkpoint,
             on_epoch=on_epoch,
         )
+
+
+def _ablation_table(without: dict[str, dict[str, float]]) -> Table:
+    from encoder.profile.report import ablation_table  # noqa: PLC0415
+
+    head, *rows = ablation_table(without)
+    shown = Table(*head, title="without its parts (AUC)", box=None, pad_edge=False)
+    for row in rows:
+        shown.add_row(*row)
+    return shown
 
 
 def _tell(console: Console, title: str, rows: dict[str, dict[str, float]]) -> None:

@@ -14,8 +14,9 @@ from encoder.profile.losses import corrupt, token_logits
 from encoder.profile.train import Trained, encode, tensors, train
 from schemas.features import FeatureBatch, Ragged
 
-__all__ = ["Evaluation", "ablations", "evaluate", "head_scores"]
+__all__ = ["FULL", "Evaluation", "ablations", "evaluate", "head_scores"]
 
+FULL = "full model"
 FEWEST = 20  # positives among the test rows: below, an AUC says nothing
 
 
@@ -61,19 +62,16 @@ def evaluate(trained: Trained, split: Split) -> Evaluation:
     """Judge an encoder by the test rows of a split."""
     parts = (split.train, split.valid, split.test)
     hashed = [_crossed(hashed_matrix(trained.inputs, part), part) for part in parts]
-    encoded = [_crossed(_with_one(encode(trained, part.features)), part) for part in parts]
+    encoded = [_encoded(trained, part) for part in parts]
     heads = head_scores(trained, split.test)
-    tasks = {}
-    for task in BINARY_TASKS:
-        labels = [part.labels[task] for part in parts]
-        y = labels[2]
-        if (y == 1).sum() < FEWEST or (labels[0] == 1).sum() < FEWEST:
-            continue
-        tasks[task] = {
-            "head": auc(heads[task], y),
-            "probe": auc(tuned_scores(encoded, labels), y),
-            "hashed": auc(tuned_scores(hashed, labels), y),
+    tasks = {
+        task: {
+            "head": auc(heads[task], split.test.labels[task]),
+            "probe": _tuned_auc(encoded, split, task),
+            "hashed": _tuned_auc(hashed, split, task),
         }
+        for task in _judgeable(split)
+    }
     tokens, numbers = _reconstruction(trained, split.test)
     return Evaluation(
         tasks=tasks,
@@ -94,33 +92,57 @@ def head_scores(trained: Trained, data: TrainingData) -> dict[str, NDArray[np.fl
 
 
 def ablations(
-    split: Split, config: TrainingConfig, told: Callable[[str], None]
+    split: Split, full: Trained, told: Callable[[str], None], *, device: str = "cpu"
 ) -> dict[str, dict[str, float]]:
-    """Train once more without each part; AUC by variant and task, of the encoder's own heads.
+    """Train once more without each part; AUC on the test rows by variant, task and judge.
+
+    Judges are as in `Evaluation.tasks`: the encoder's own head, where the variant has one for the
+    task, and a logistic regression on z, which is what a bandit sees of it.
 
     Parameters
     ----------
+    full
+        The model with all of its parts, trained on the split.
     told
         Called with each variant's name before it is trained.
+
+    Returns
+    -------
+    By variant, the full one first: AUC by ``task judge``.
     """
+    config = full.config
     variants: dict[str, tuple[Split, TrainingConfig]] = {
-        "full model": (split, config),
         "without auto-encoder": (split, replace(config, reconstruct=False)),
         "without multi-task": (split, replace(config, multi_task=False)),
         "without hashing (vocabulary)": _vocabulary(split, config),
     }
-    found = {}
-    for name, (part, settings) in variants.items():
+    found = {FULL: _judged(full, split)}
+    for name, (rows, settings) in variants.items():
         told(name)
-        trained = train(part.train, part.valid, settings)
-        scores = head_scores(trained, part.test)
-        found[name] = {
-            task: auc(scores[task], part.test.labels[task])
-            for task in BINARY_TASKS
-            if (part.test.labels[task] == 1).sum() >= FEWEST
-            and (settings.multi_task or task == BINARY_TASKS[0])
-        }
+        found[name] = _judged(train(rows.train, rows.valid, settings, device=device), rows)
     return found
+
+
+def _judged(trained: Trained, split: Split) -> dict[str, float]:
+    encoded = [_encoded(trained, part) for part in (split.train, split.valid, split.test)]
+    heads = head_scores(trained, split.test)
+    found = {}
+    for task in _judgeable(split):
+        if trained.config.multi_task or task == BINARY_TASKS[0]:
+            found[f"{task} head"] = auc(heads[task], split.test.labels[task])
+        found[f"{task} probe"] = _tuned_auc(encoded, split, task)
+    return found
+
+
+def _judgeable(split: Split) -> list[str]:
+    """Tasks of which enough happened to be learned and to be judged by."""
+    parts = (split.train, split.test)
+    return [t for t in BINARY_TASKS if all((p.labels[t] == 1).sum() >= FEWEST for p in parts)]
+
+
+def _tuned_auc(parts: list[Matrix], split: Split, task: str) -> float:
+    labels = [part.labels[task] for part in (split.train, split.valid, split.test)]
+    return auc(tuned_scores(parts, labels), labels[2])
 
 
 def _vocabulary(split: Split, config: TrainingConfig) -> tuple[Split, TrainingConfig]:
@@ -157,8 +179,10 @@ def _crossed(x: Matrix, data: TrainingData) -> Matrix:
     return crossed(x, data.actions, len(data.action_names))
 
 
-def _with_one(z: NDArray[np.float32]) -> Matrix:
-    return Matrix(np.hstack([z, np.ones((len(z), 1))]).astype(np.float64))
+def _encoded(trained: Trained, data: TrainingData) -> Matrix:
+    """Z and 1, crossed with the action: what a linear model on z sees, (n, d)."""
+    z = encode(trained, data.features)
+    return _crossed(Matrix(np.hstack([z, np.ones((len(z), 1))]).astype(np.float64)), data)
 
 
 def _reconstruction(trained: Trained, data: TrainingData) -> tuple[float, float]:

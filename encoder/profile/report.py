@@ -8,7 +8,7 @@ from typing import Any
 
 from encoder.profile.evaluate import Evaluation
 
-__all__ = ["draw_curves", "write_report"]
+__all__ = ["ablation_table", "draw_curves", "write_report"]
 
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;"
@@ -80,7 +80,7 @@ def write_report(
     Parameters
     ----------
     ablations
-        AUC by variant and task; None where it was not asked for.
+        As `encoder.profile.evaluate.ablations` gives them; None where it was not asked for.
     curves
         SVG of the learning curves.
     facts
@@ -116,22 +116,26 @@ def write_report(
         ),
     ]
     if ablations:
-        tasks = list(next(iter(ablations.values())))
         parts += [
-            "<h2>Without its parts (AUC of the heads)</h2>",
-            _table(
-                [
-                    ["variant", *tasks],
-                    *(
-                        [name, *(f"{aucs[t]:.4f}" if t in aucs else "-" for t in tasks)]
-                        for name, aucs in ablations.items()
-                    ),
-                ]
-            ),
+            "<h2>Without its parts (AUC, and what is lost or won beside the full model)</h2>",
+            _table(ablation_table(ablations)),
         ]
     parts += ["<h2>Learning curves</h2>", curves]
     page = f"<!doctype html><meta charset=utf-8><title>{html.escape(label)}</title>"
     (folder / "report.html").write_text(f"{page}<style>{STYLE}</style>{''.join(parts)}\n")
+
+
+def ablation_table(ablations: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
+    """Rows of cells, a head first: each variant's AUCs, and how far they are from the first's."""
+    full = next(iter(ablations.values()))
+    rows = [["variant", *full]]
+    for name, aucs in ablations.items():
+        cells = []
+        for column, value in full.items():
+            apart = f" ({aucs[column] - value:+.4f})" if aucs is not full and column in aucs else ""
+            cells.append(f"{aucs[column]:.4f}{apart}" if column in aucs else "-")
+        rows.append([name, *cells])
+    return rows
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

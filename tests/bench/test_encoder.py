@@ -8,6 +8,7 @@ from scipy import stats
 pytest.importorskip("torch", reason="needs the extra: encoder")
 pytest.importorskip("sklearn", reason="needs the group: bench")
 
+from tests.bench.encoder import parts
 from tests.bench.encoder.bank import aucs
 from tests.bench.encoder.speed import measure
 from tests.bench.encoder.worth import worth
@@ -16,6 +17,7 @@ from tests.bench.figures import Figure, write_figures
 SEEDS = int(os.environ.get("GROUNDSWELL_BENCH_SEEDS", "20"))
 OVER_RAW, OVER_NONE = 1.10, 1.25
 BEHIND_BOOSTING = 0.01
+PARTS_SEEDS = 4  # each trains four times
 
 
 @pytest.mark.bench
@@ -43,6 +45,17 @@ def test_a_bandit_earns_more_on_encodings():
         Figure(name="time taken", value=minutes, unit="minutes"),
     ]
     _hold("encoder-worth", figures)
+
+
+@pytest.mark.bench
+@pytest.mark.timeout(7_200)
+def test_what_each_part_is_worth_is_told_beside_the_full_model():
+    """No bar: on a world where nothing is to be reconstructed a part may be worth nothing."""
+    figures = parts.measure(min(SEEDS, PARTS_SEEDS))
+    _hold("encoder-parts", figures)
+    told = " ".join(figure.name for figure in figures)
+    assert all(f"without {part}" in told for part in ("auto-encoder", "multi-task", "hashing"))
+    assert all(0.0 < abs(figure.value) < 1.0 for figure in figures)
 
 
 @pytest.mark.bench
