@@ -110,6 +110,7 @@ def _offered(settings: Settings) -> Offered:
         trusted=settings.trusted_keys,
         most_mb=settings.encoder_mb,
         threads=settings.encoder_threads,
+        cached=settings.encoder_cache,
     )
     return Offered(fetcher.fetch)
 

@@ -88,6 +88,13 @@ class Settings(BaseSettings):
     encoder_threads: int = Field(
         1, ge=1, le=64, description="Threads of onnxruntime in a worker, for one chunk"
     )
+    encoder_cache: int = Field(
+        10_000,
+        ge=0,
+        le=10_000_000,
+        description="Encodings kept for each release, for profiles that come again unchanged "
+        "within the hour, at about 1 KB; 0: none",
+    )
     profile_kb: int = Field(64, ge=1, le=4096, description="A profile may have so many KiB")
     time_ahead_s: float = Field(
         300.0, ge=0.0, description="Times further ahead of the clock do not advance it"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from schemas.campaign import Campaign, ContextFeature, Template
 from schemas.errors import EncoderError
-from schemas.features import FeatureBatch, hash_profiles
+from schemas.features import FeatureBatch, KnownUser
 from schemas.hashing import fallback_id, id_hash
 from streams.core.policies import ActionSet
 from streams.core.policies.no_send import with_no_send
@@ -40,6 +40,15 @@ class LoadedRelease(Protocol):
     @property
     def z_size(self) -> int:
         """Number of columns of an encoding."""
+        ...
+
+    def encode_profiles(
+        self, users: Sequence[KnownUser], now_ms: int
+    ) -> tuple[NDArray[np.float32], list[bytes]]:
+        """Encodings z of profiles as of a time in milliseconds, (n, z_size), and their features.
+
+        The features are `FeatureBatch.to_bytes`.
+        """
         ...
 
     def encode_features(self, features: FeatureBatch) -> NDArray[np.float32]:
@@ -107,9 +116,8 @@ class ContextEncoder:
         contexts = named.astype(np.float32).astype(np.float64)  # (n_users, n_columns)
         if self._release is None:
             return contexts, [b""] * len(profiles)
-        batch = hash_profiles(profiles, [now_ms] * len(profiles))
-        z = self._release.encode_features(batch)  # (n_users, z_size)
-        return np.hstack([contexts, z]).astype(np.float64), batch.to_bytes()
+        z, features = self._release.encode_profiles(profiles, now_ms)  # (n_users, z_size)
+        return np.hstack([contexts, z]).astype(np.float64), features
 
     def encode_again(
         self, contexts: NDArray[np.float64], features: Sequence[bytes]

@@ -11,6 +11,7 @@ from schemas.encoder_inputs import INPUTS
 from schemas.errors import ReleaseError
 from schemas.features import FeatureBatch, KnownUser, hash_profiles
 from schemas.manifest import OUTPUT, Manifest
+from streams.releases.encodings import Encodings
 from streams.releases.onnx_scan import check_self_contained
 
 __all__ = ["Encoder"]
@@ -31,14 +32,15 @@ class Encoder:
         Columns of an encoding.
     """
 
-    def __init__(self, manifest: Manifest, session: Any) -> None:
+    def __init__(self, manifest: Manifest, session: Any, cached: int) -> None:
         self.manifest = manifest
         self.version = manifest.label
         self.z_size = manifest.z_size
         self._session = session
+        self._encodings = Encodings(self.encode_features, self.z_size, cached)
 
     @classmethod
-    def load(cls, manifest: Manifest, model: bytes, threads: int = 1) -> Self:
+    def load(cls, manifest: Manifest, model: bytes, threads: int = 1, cached: int = 0) -> Self:
         """Open a model, replay the golden profiles, and warm it up.
 
         Parameters
@@ -47,6 +49,8 @@ class Encoder:
             Whose signature was verified.
         threads
             That onnxruntime may use for one call.
+        cached
+            Encodings that are kept for profiles that come again unchanged; 0: none.
 
         Raises
         ------
@@ -61,7 +65,7 @@ class Encoder:
                 "or cut off; publish it anew"
             )
         check_self_contained(model)
-        encoder = cls(manifest, _session(model, threads))
+        encoder = cls(manifest, _session(model, threads), cached)
         encoder._check_shape()
         manifest.check_hashing()
         encoder._replay()
@@ -73,6 +77,12 @@ class Encoder:
     def encode(self, users: Sequence[KnownUser], now_ms: int) -> NDArray[np.float32]:
         """Encodings z of profiles as of a time in milliseconds, (n, z_size)."""
         return self.encode_features(hash_profiles(users, [now_ms] * len(users)))
+
+    def encode_profiles(
+        self, users: Sequence[KnownUser], now_ms: int
+    ) -> tuple[NDArray[np.float32], list[bytes]]:
+        """Encodings as `encode` gives them, and the features' bytes: kept ones where it can be."""
+        return self._encodings.of(users, now_ms)
 
     def encode_features(self, features: FeatureBatch) -> NDArray[np.float32]:
         """Encodings z of hashed features, such as learning examples hold, (n, z_size)."""

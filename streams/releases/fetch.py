@@ -29,15 +29,20 @@ class Fetcher:
         Of a model; more is not fetched.
     threads
         Of onnxruntime, for one call.
+    cached
+        Encodings that each release keeps; see `Encoder.load`.
     """
 
     store: Store
     trusted: Sequence[PublicKey]
     most_bytes: int
     threads: int = 1
+    cached: int = 0
 
     @classmethod
-    def of(cls, *, store: str, trusted: str, most_mb: int, threads: int = 1) -> Self:
+    def of(
+        cls, *, store: str, trusted: str, most_mb: int, threads: int = 1, cached: int = 0
+    ) -> Self:
         """From settings, as they are written.
 
         Raises
@@ -50,6 +55,7 @@ class Fetcher:
             trusted=trusted_keys(trusted),
             most_bytes=most_mb * 1024 * 1024,
             threads=threads,
+            cached=cached,
         )
 
     def fetch(
@@ -96,7 +102,7 @@ class Fetcher:
                 f"{manifest.model_bytes}: publish it anew"
             )
         model = self.store.model(manifest.model_sha256, manifest.model_bytes)
-        return Encoder.load(manifest, model, self.threads)
+        return Encoder.load(manifest, model, self.threads, self.cached)
 
     def manifest(self, name: str, release: EncoderRelease) -> Manifest:
         """The manifest of a release, its signature verified.

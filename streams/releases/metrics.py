@@ -2,7 +2,7 @@
 
 from prometheus_client import Counter, Gauge
 
-__all__ = ["LIVE", "LOAD_SECONDS", "REFUSED"]
+__all__ = ["ENCODED", "LIVE", "LOAD_SECONDS", "REFUSED"]
 
 REFUSED = Counter(
     "groundswell_encoder_refused",
@@ -16,4 +16,7 @@ LOAD_SECONDS = Gauge(
     "groundswell_encoder_load_seconds",
     "Time that fetching, checking and warming up took",
     ["release"],
+)
+ENCODED = Counter(
+    "groundswell_encodings", "Profiles encoded, by whether the encoding was there already", ["by"]
 )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from schemas.encoder_inputs import INPUTS, EncoderInputs, NumberInput
 from schemas.errors import EncoderError, ReleaseError
 from schemas.feature_hash import GOLDEN, feature_hash, feature_name
-from schemas.features import FeatureBatch, PlainProfile, hash_profiles
+from schemas.features import FeatureBatch, PlainProfile, fingerprint, hash_profiles
 from schemas.training_rows import profile_from_text, profile_to_text
 from streams.core.profiles import Profile
 
@@ -226,3 +226,51 @@ def test_inputs_that_no_profile_gives_are_refused(change, match):
 def test_a_number_whose_knots_do_not_rise_is_refused(knots):
     with pytest.raises(ReleaseError, match="number"):
         NumberInput(name=["number", "age"], knots=knots, places=[0.0] * len(knots))
+
+
+@given(profiles, profiles, st.integers(0, 5), st.booleans())
+def test_profiles_of_one_fingerprint_have_the_same_features(one, other, hours, changed):
+    """The converse need not be: an order of attributes that gives the same features may differ."""
+    later_ms = NOW_MS + hours * HOUR_MS
+    second = other if changed else one
+    if fingerprint(one, NOW_MS) == fingerprint(second, later_ms):
+        features = [
+            hash_profiles([user], [at]).to_bytes()
+            for user, at in ((one, NOW_MS), (second, later_ms))
+        ]
+        assert features[0] == features[1]
+    else:
+        assert changed or hours
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"attributes": {"plan": "plus", "age": 30}},
+        {"attributes": {"plan": "free", "age": 30.5}},
+        {"attributes": {"plan": "free", "age": True}},
+        {"counts": {"open": (4, NOW_MS)}},
+        {"counts": {"open": (3, NOW_MS - 1)}},
+        {"contacts": ("email", "push")},
+        {"left": {"push": 1}},
+        {"sends": (NOW_MS - 1, NOW_MS)},
+    ],
+)
+def test_whatever_changes_in_a_profile_changes_its_fingerprint(change):
+    base = PlainProfile(
+        attributes={"plan": "free", "age": 30},
+        counts={"open": (3, NOW_MS)},
+        contacts=("email",),
+        sends=(NOW_MS,),
+    )
+    assert fingerprint(msgspec.structs.replace(base, **change), NOW_MS) != fingerprint(base, NOW_MS)
+    assert fingerprint(base, NOW_MS) == fingerprint(msgspec.structs.replace(base), NOW_MS)
+
+
+def test_a_fingerprint_holds_for_its_hour():
+    start_ms = NOW_MS - NOW_MS % HOUR_MS
+    first, last, next_hour = (
+        fingerprint(PlainProfile(), at)
+        for at in (start_ms, start_ms + HOUR_MS - 1, start_ms + HOUR_MS)
+    )
+    assert first == last != next_hour

@@ -1,4 +1,4 @@
-"""What each part of an encoder is worth, on what the company in a box logs, over several seeds."""
+"""What each part of an encoder is worth, on companies whose tastes are far from linear."""
 
 import numpy as np
 from scipy import stats
@@ -27,7 +27,8 @@ def measure(seeds: int) -> list[Figure]:
 
 def _of(seed: int) -> tuple[Evaluation, dict[str, dict[str, float]]]:
     from_ms = COMPANY_UNTIL_MS - COMPANY_DAYS * DAY_MS
-    rows = company_rows(Company.create(seed), DECISIONS, seed, from_ms, COMPANY_UNTIL_MS)
+    company = Company.create(seed, curved=True)
+    rows = company_rows(company, DECISIONS, seed, from_ms, COMPANY_UNTIL_MS)
     split = Split.by_time(TrainingData.of(list(rows)))
     full = train(split.train, split.valid, CONFIG)
     return evaluate(full, split), ablations(split, full, lambda _: None)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from schemas.campaign import Campaign, ContextFeature, Template, WaveStart
-from schemas.features import FeatureBatch
+from schemas.features import FeatureBatch, hash_profiles
 from schemas.hashing import partition_of
 from schemas.learning import LearningUpdate, PolicySnapshot, Tally
 from schemas.records import Decision, UserEvent
@@ -125,6 +125,10 @@ class FakeRelease:
 
     version: str
     z_size: int
+
+    def encode_profiles(self, users: Sequence[Any], now_ms: int) -> tuple[np.ndarray, list[bytes]]:
+        batch = hash_profiles(users, [now_ms] * len(users))
+        return self.encode_features(batch), batch.to_bytes()
 
     def encode_features(self, features: FeatureBatch) -> np.ndarray:
         z = np.zeros((len(features), self.z_size), dtype=np.float32)
