@@ -10,6 +10,9 @@ pytest.importorskip("sklearn", reason="needs the group: bench")
 
 from tests.bench.encoder import parts
 from tests.bench.encoder.bank import aucs
+from tests.bench.encoder.cold import GROUPS, Cold
+from tests.bench.encoder.migration import Migrated
+from tests.bench.encoder.pairs import POLICIES, measured
 from tests.bench.encoder.speed import measure
 from tests.bench.encoder.worth import worth
 from tests.bench.figures import Figure, write_figures
@@ -18,6 +21,8 @@ SEEDS = int(os.environ.get("GROUNDSWELL_BENCH_SEEDS", "20"))
 OVER_RAW, OVER_NONE = 1.10, 1.25
 BEHIND_BOOSTING = 0.01
 PARTS_SEEDS = 4  # each trains four times
+MIGRATION_SEEDS = 10
+KEPT = 0.97
 
 
 @pytest.mark.bench
@@ -45,6 +50,55 @@ def test_a_bandit_earns_more_on_encodings():
         Figure(name="time taken", value=minutes, unit="minutes"),
     ]
     _hold("encoder-worth", figures)
+
+
+@pytest.mark.bench
+@pytest.mark.timeout(14_400)
+def test_a_new_release_costs_a_campaign_nothing_and_strangers_are_served():
+    found = [measured(seed) for seed in range(1, min(SEEDS, MIGRATION_SEEDS) + 1)]
+    figures = []
+    for policy in POLICIES:
+        figures += _migration_figures(policy, [each.migrated[policy] for each in found])
+        figures += _cold_figures(policy, [each.cold[policy] for each in found])
+    figures.append(Figure(name="companies", value=float(len(found)), unit=""))
+    _hold("encoder-migration", figures)
+
+
+def _migration_figures(policy: str, found: list[Migrated]) -> list[Figure]:
+    kept = [each.after / each.before for each in found]
+    reset = [each.reset / each.before for each in found]
+    back = [each.rolled_back / each.before for each in found]
+    lost = Figure(
+        name=f"{policy}: the same where the policy begins anew",
+        value=float(np.mean(reset)),
+        unit="ratio",
+        peer="migrated",
+        peer_value=float(np.mean(kept)),
+        ratio=float(np.mean(reset) / np.mean(kept)),
+        bar="< migrated, in every company",
+        holds=all(ours < theirs for ours, theirs in zip(reset, kept, strict=True)),
+    )
+    return [
+        _ratio(f"{policy}: first wave after promote, to the last before", kept, KEPT),
+        lost,
+        _ratio(f"{policy}: first wave after rollback, to the last before promote", back, KEPT),
+        _ratio(
+            f"{policy}: first wave after promote, to the old pair on the same people",
+            [each.after / each.stayed for each in found],
+            None,
+        ),
+    ]
+
+
+def _cold_figures(policy: str, found: list[Cold]) -> list[Figure]:
+    return [
+        _ratio(
+            f"{policy}: reward a send of people {group}, to a campaign without context",
+            [each.encoded[group] / each.without[group] for each in found],
+            None,
+        )
+        for group in GROUPS
+    ]
 
 
 @pytest.mark.bench

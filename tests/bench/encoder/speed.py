@@ -18,6 +18,7 @@ from streams.core.profiles import Profile
 from streams.releases.encoder import Encoder
 from streams.simulation.encoder_log import company_rows
 from streams.simulation.world import Company
+from tests.bench.encoder.campaign import folded
 from tests.bench.figures import Figure
 
 CHUNK, USERS, REPEATS, SINGLES = 500, 10_000, 3, 2_000
@@ -30,7 +31,7 @@ def measure(folder: Path) -> list[Figure]:
     rows = list(company_rows(Company.create(1), USERS, 1, UNTIL_MS - 30 * DAY_MS, UNTIL_MS))
     _train(rows, folder)
     encoder = _encoder(folder, 0)
-    users = [folded(row) for row in rows]
+    users = [folded(row.profile) for row in rows]
     chunks = [users[at : at + CHUNK] for at in range(0, USERS, CHUNK)]
     hashed = [hash_profiles(chunk, [UNTIL_MS] * len(chunk)) for chunk in chunks]
     by_profile = _per_s(lambda: [encoder.encode(chunk, UNTIL_MS) for chunk in chunks])
@@ -76,17 +77,6 @@ def _at_least(name: str, per_s: float, bar: float, beside: float | None = None) 
         ratio=None if beside is None else per_s / beside,
         bar=f">= {bar:,.0f}",
         holds=per_s >= bar,
-    )
-
-
-def folded(row: TrainingRow) -> Profile:
-    """A row's profile as a shard has it."""
-    return Profile(
-        attributes=dict(row.profile.attributes),
-        counts=dict(row.profile.counts),
-        contacts=dict.fromkeys(row.profile.contacts, "someone"),
-        left=dict(row.profile.left),
-        sends=list(row.profile.sends),
     )
 
 
