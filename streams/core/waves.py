@@ -24,6 +24,7 @@ from streams.core.profiles import Profile, action_key
 __all__ = ["Choice", "Wave"]
 
 HOUR_MS = 3_600_000
+ONCE = -1  # no chunk's number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,7 @@ class Wave:
         self.audience = Audience(start)
         self._choices: dict[tuple[bool, ...], tuple[list[int], list[str]]] = {}
         self._rows = {name: row for row, name in enumerate(self._actions.ids)}
+        self._answering: Policy | None = None  # decides for one or two users at a time
 
     def decide(
         self,
@@ -77,7 +79,8 @@ class Wave:
         """Decide for those of an instalment's chunk for whom the segment holds.
 
         The random stream is a function of campaign, wave, shard and chunk: a chunk that is
-        decided again gets the same actions.
+        decided again gets the same actions. What a policy simulates is simulated for each chunk
+        of a schedule anew; for triggered ones, which are small, once.
 
         Parameters
         ----------
@@ -111,7 +114,7 @@ class Wave:
         asked = np.array([rule.reason == POLICY for rule in rules])
         dist = np.zeros(eligible.shape)  # (n_users, n_actions)
         handicap = self._handicap([profile for _, profile in mine], now_ms)
-        dist[asked] = self._policy.action_dist(
+        dist[asked] = self._decider(triggered=events is not None).action_dist(
             contexts[asked],
             self._actions,
             eligible[asked],
@@ -135,6 +138,17 @@ class Wave:
             )
             for row, ((user, profile), rule, odds) in enumerate(zip(mine, rules, rows, strict=True))
         ]
+
+    def _decider(self, *, triggered: bool) -> Policy:
+        if not triggered:
+            return self._policy
+        if self._answering is None:
+            start = self.start
+            rng = np.random.default_rng(
+                seed_of(start.campaign.campaign_id, start.wave, start.shard, ONCE)
+            )
+            self._answering = self._policy.with_kept_draws(self._actions, rng)
+        return self._answering
 
     def _handicap(self, profiles: Sequence[Profile], now_ms: int) -> NDArray[np.float64] | None:
         """What recent sends take off each action's score, (n_users, n_actions)."""

@@ -168,6 +168,14 @@ class Policy(OneAtATime, abc.ABC):
             return np.zeros((0, len(actions)))
         return self._dist(x, actions, may, rng, less)
 
+    def with_kept_draws(self, actions: ActionSet, rng: np.random.Generator) -> "Policy":  # noqa: ARG002 - for those that simulate
+        """Give a policy that decides for these actions as this one does now, many times over.
+
+        What is estimated by simulation is simulated once, with this random stream. What this
+        policy learns later, the other need not follow.
+        """
+        return self
+
     def learn_many(self, examples: Examples) -> None:
         """Learn a chunk; the same as learning its examples one by one.
 

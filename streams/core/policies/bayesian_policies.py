@@ -1,13 +1,17 @@
 """Two ways to explore by how sure a model is: draws from its posterior, or an upper bound."""
 
 import abc
-from dataclasses import replace
+import copy
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
+from schemas.errors import PolicyError
 from streams.core.policies.base import ActionSet, BoolArray, FloatArray
 from streams.core.policies.beliefs import DRAWS, EXPLORATION, FLOOR_SHARE
+from streams.core.policies.best_shares import Plan, scaled
 from streams.core.policies.draws import floored
 from streams.core.policies.exploration import greedy_dist
 from streams.core.policies.model_policy import ModelPolicy
@@ -15,6 +19,16 @@ from streams.core.policies.parameters import Parameter
 from streams.core.policies.reward_model import BayesianModel
 
 __all__ = ["ThompsonPolicy", "UpperBoundPolicy"]
+
+MOST_KEPT = 16 << 20  # bytes of draws
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Draws for some actions: of each model that is mixed its weight, and its plans."""
+
+    actions: tuple[str, ...]
+    drawn: list[tuple[float, list[Plan]]]
 
 
 class ThompsonPolicy(ModelPolicy, abc.ABC):
@@ -35,10 +49,36 @@ class ThompsonPolicy(ModelPolicy, abc.ABC):
     floor: float
     exploration: float
     reward_model: BayesianModel
+    _kept: Kept | None = None
 
     @abc.abstractmethod
     def _make_model(self) -> BayesianModel:
         """Make the model, which has learned nothing yet."""
+
+    def with_kept_draws(self, actions: ActionSet, rng: np.random.Generator) -> "ThompsonPolicy":
+        """Give a policy that decides as this one does now, from draws that are made once.
+
+        Many small chunks are decided as one large chunk would be. Where the draws would take more
+        than 16 MiB each chunk still has its own.
+        """
+        kept, left = Kept(actions.ids, []), MOST_KEPT
+        for weight, plans in self._drawn(actions, rng):
+            mine: list[Plan] = []
+            for plan in plans:
+                left -= plan.weights.nbytes
+                if left < 0:
+                    return self
+                mine.append(plan)
+            kept.drawn.append((weight, mine))
+        frozen = copy.copy(self)
+        frozen._kept = kept  # noqa: SLF001 - its own
+        return frozen
+
+    def _drawn(
+        self, actions: ActionSet, rng: np.random.Generator
+    ) -> Iterator[tuple[float, Iterable[Plan]]]:
+        made = self.reward_model.drawn(actions, rng, draws=self.draws, widen=self.exploration)
+        return ((weight, scaled(plans)) for weight, plans in made)
 
     def _dist(
         self,
@@ -48,15 +88,13 @@ class ThompsonPolicy(ModelPolicy, abc.ABC):
         rng: np.random.Generator,
         handicap: FloatArray | None = None,
     ) -> FloatArray:
-        shares = self.reward_model.shares(
-            contexts,
-            actions,
-            eligible,
-            rng,
-            draws=self.draws,
-            widen=self.exploration,
-            handicap=handicap,
-        )
+        if self._kept is not None and self._kept.actions != actions.ids:
+            raise PolicyError(
+                f"draws were kept for {list(self._kept.actions)}, not for {list(actions.ids)}: "
+                "decide for the actions that they were kept for"
+            )
+        drawn = self._drawn(actions, rng) if self._kept is None else self._kept.drawn
+        shares = self.reward_model.shares(contexts, actions, eligible, drawn, handicap)
         return floored(shares, eligible, self.floor)
 
 

@@ -1,15 +1,34 @@
 """How often each action is the best, over draws of a linear model's weights."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streams.core.policies.data import BoolArray, FloatArray
 
-__all__ = ["WEIGHTS", "best_shares", "shares_of_plans"]
+__all__ = ["WEIGHTS", "Plan", "best_shares", "plans_of", "scaled", "shares_of_plans"]
 
 CELLS = 1 << 18  # float32 scores held at once: 1 MiB, so that they stay in the cache
 WEIGHTS = 1 << 22  # projected weights held at once: 16 MiB
+FARTHEST = 1e30  # a handicap in units of the largest weight: float32 has 3e38
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Draws of a weight vector for each action, each draw scaled: float32 is exact enough then.
+
+    Attributes
+    ----------
+    weights
+        (n_actions, 1 + d_user, m), at most 1.
+    largest
+        What each draw was divided by, (m,).
+    """
+
+    weights: NDArray[np.float32]
+    largest: FloatArray
 
 
 def best_shares(
@@ -43,29 +62,38 @@ def best_shares(
         Shares, (n, n_actions): rows sum to 1 over the eligible, ties shared alike; a row with
         nothing eligible is all 0.
     """
-    n_draws, n_actions = len(weights), len(actions)
-    width = contexts.shape[1] + 1
+    return shares_of_plans(contexts, eligible, scaled(plans_of(weights, actions)), handicap)
+
+
+def plans_of(weights: FloatArray, actions: FloatArray) -> Iterator[FloatArray]:
+    """Give each action's weights in draws of ``w`` (n_draws, d), less what all actions share.
+
+    In parts, (n_actions, 1 + d_user, m); ``actions`` are as :func:`best_shares` takes them.
+    """
+    n_draws, (n_actions, d_action) = len(weights), actions.shape
     acts = actions - actions.mean(axis=0)  # (n_actions, d_action)
-    theta = weights.reshape(n_draws, width, -1)[:, :, 1:]  # (n_draws, 1 + d_user, d_action)
-    by_draw = max(1, min(n_draws, WEIGHTS // (width * n_actions)))
+    theta = weights.reshape(n_draws, -1, 1 + d_action)[:, :, 1:]  # (n_draws, 1 + d_user, d_action)
+    by_draw = max(1, min(n_draws, WEIGHTS // (theta.shape[1] * n_actions)))
+    for first in range(0, n_draws, by_draw):
+        part = theta[first : first + by_draw]
+        yield np.einsum("ak,mpk->apm", acts, part, optimize=True)
 
-    def plans() -> Iterator[FloatArray]:
-        for first in range(0, n_draws, by_draw):
-            part = theta[first : first + by_draw]
-            yield np.einsum("ak,mpk->apm", acts, part, optimize=True)
 
-    return shares_of_plans(contexts, eligible, plans(), handicap)
+def scaled(plans: Iterable[FloatArray]) -> Iterator[Plan]:
+    """Scale draws (n_actions, 1 + d_user, m), each by its largest weight."""
+    for plan in plans:
+        largest = np.abs(plan).max(axis=(0, 1))  # (m,)
+        largest = np.where(largest > 0.0, largest, 1.0)
+        yield Plan((plan / largest).astype(np.float32), largest)
 
 
 def shares_of_plans(
     contexts: FloatArray,
     eligible: BoolArray,
-    plans: Iterable[FloatArray],
+    plans: Iterable[Plan],
     handicap: FloatArray | None = None,
 ) -> FloatArray:
     """Count how often each action scores highest, over draws of a weight vector for each.
-
-    Each draw may be scaled freely. Then float32 is exact enough, whatever the features' sizes.
 
     Parameters
     ----------
@@ -74,7 +102,7 @@ def shares_of_plans(
     eligible
         (n, n_actions).
     plans
-        Parts of the draws, each (n_actions, 1 + d_user, m), less what all actions share.
+        Parts of the draws, less what all actions share.
     handicap
         What is taken off the scores, (n, n_actions).
     """
@@ -83,18 +111,14 @@ def shares_of_plans(
     shut = np.where(eligible, np.float32(0.0), np.float32(-np.inf)).T  # (n_actions, n)
     all_open = bool(eligible.all())
     wins = np.zeros((n_actions, n))
-    for projected in plans:
-        largest = np.abs(projected).max(axis=(0, 1))  # (m,)
-        if handicap is not None:
-            largest = np.maximum(largest, np.abs(handicap).max())
-        largest = np.where(largest > 0.0, largest, 1.0)
-        plan = (projected / largest).astype(np.float32)  # (n_actions, 1 + d_user, m)
-        rows = max(1, CELLS // (n_actions * plan.shape[2]))
+    for plan in plans:
+        rows = max(1, CELLS // (n_actions * len(plan.largest)))
         for start in range(0, n, rows):
             block = slice(start, start + rows)
-            scores = users[block] @ plan  # (n_actions, rows, m)
+            scores = users[block] @ plan.weights  # (n_actions, rows, m)
             if handicap is not None:
-                scores -= (handicap[block].T[:, :, None] / largest).astype(np.float32)
+                less = handicap[block].T[:, :, None] / plan.largest
+                scores -= np.clip(less, -FARTHEST, FARTHEST).astype(np.float32)
             if not all_open:
                 scores += shut[:, block, None]
             best = scores == scores.max(axis=0)

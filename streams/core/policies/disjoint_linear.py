@@ -1,6 +1,6 @@
 """A linear model for each action, over the user's features alone."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,8 +9,8 @@ import numpy as np
 from schemas.hashing import id_hash
 from streams.core.policies.action_parts import ActionPart
 from streams.core.policies.beliefs import Beliefs
-from streams.core.policies.best_shares import WEIGHTS, shares_of_plans
-from streams.core.policies.data import ActionSet, BoolArray, Examples, FloatArray
+from streams.core.policies.best_shares import WEIGHTS
+from streams.core.policies.data import ActionSet, Examples, FloatArray
 from streams.core.policies.kept_sums import KeptSums, bounded_actions, keys_of
 from streams.core.policies.posterior import Posterior, Prior
 from streams.core.policies.reward_model import BayesianModel, shared_dimension
@@ -96,18 +96,10 @@ class DisjointLinear(BayesianModel):
         spread: FloatArray = np.sqrt(np.stack(columns, axis=1))
         return spread
 
-    def shares(
-        self,
-        contexts: FloatArray,
-        actions: ActionSet,
-        eligible: BoolArray,
-        rng: np.random.Generator,
-        *,
-        draws: int,
-        widen: float,
-        handicap: FloatArray | None,
-    ) -> FloatArray:
-        """Estimate how often each action is the best; every action has its own random stream."""
+    def drawn(
+        self, actions: ActionSet, rng: np.random.Generator, *, draws: int, widen: float
+    ) -> Iterator[tuple[float, Iterable[FloatArray]]]:
+        """Draw each action's weights, every action from its own random stream."""
         bounded_actions(len(actions), self.d)
         chunk = int(rng.integers(1 << 62))
         beliefs = [
@@ -123,7 +115,7 @@ class DisjointLinear(BayesianModel):
                 # (n_actions, draws, 1 + d_user), less what all share, the draws last
                 yield (plan - plan.mean(axis=0)).transpose(0, 2, 1)
 
-        return shares_of_plans(contexts, eligible, plans(), handicap)
+        yield 1.0, plans()
 
     def rescale(self, factor: float) -> None:
         """Go on as if every reward so far had been multiplied by a factor."""

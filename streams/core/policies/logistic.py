@@ -1,6 +1,6 @@
 """One logistic model shared by all users and actions, for the probability of a click."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -8,8 +8,8 @@ import numpy as np
 from scipy.special import expit
 
 from streams.core.policies.beliefs import Beliefs
-from streams.core.policies.best_shares import best_shares
-from streams.core.policies.data import ActionSet, BoolArray, Examples, FloatArray
+from streams.core.policies.best_shares import plans_of
+from streams.core.policies.data import ActionSet, Examples, FloatArray
 from streams.core.policies.gaussian import Gaussian
 from streams.core.policies.linear_statistics import ROWS, Statistics, crossed
 from streams.core.policies.logistic_mode import Labelled, find_mode
@@ -101,26 +101,20 @@ class SharedLogistic(BayesianModel):
         spread: FloatArray = slope * np.sqrt(self.posterior.variances(users, acts))
         return spread
 
-    def shares(
-        self,
-        contexts: FloatArray,
-        actions: ActionSet,
-        eligible: BoolArray,
-        rng: np.random.Generator,
-        *,
-        draws: int,
-        widen: float,
-        handicap: FloatArray | None,
-    ) -> FloatArray:
-        """Estimate how often each action is the best: the largest ``w' phi`` is.
-
-        A handicap in units of probability is carried over to ``w' phi`` to first order.
-        """
+    def drawn(
+        self, actions: ActionSet, rng: np.random.Generator, *, draws: int, widen: float
+    ) -> Iterator[tuple[float, Iterable[FloatArray]]]:
+        """Draw the shared weights: the action with the largest ``w' phi`` is the best."""
         weights = self.posterior.mean + widen * self.posterior.normals(draws, rng)
-        if handicap is not None:
-            rate = np.clip(self.expected(contexts, actions), 1e-6, 1.0 - 1e-6)
-            handicap = handicap / (rate * (1.0 - rate))
-        return best_shares(contexts, actions.features, eligible, weights, handicap)
+        yield 1.0, plans_of(weights, actions.features)
+
+    def on_scores(
+        self, contexts: FloatArray, actions: ActionSet, handicap: FloatArray
+    ) -> FloatArray:
+        """Carry over a handicap in units of probability to ``w' phi``, to first order."""
+        rate = np.clip(self.expected(contexts, actions), 1e-6, 1.0 - 1e-6)
+        carried: FloatArray = handicap / (rate * (1.0 - rate))
+        return carried
 
     def learned(self) -> dict[str, object]:
         """Give the curvature and the information of the examples."""

@@ -1,13 +1,12 @@
 """One kind of model with long and short memories, weighed by how well each foresaw what came."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from schemas.errors import PolicyError
-from streams.core.policies.data import ActionSet, BoolArray, Examples, FloatArray
-from streams.core.policies.exploration import greedy_dist
+from streams.core.policies.data import ActionSet, Examples, FloatArray
 from streams.core.policies.kept_sums import bounded_actions, keys_of
 from streams.core.policies.plans import PlanModel
 from streams.core.policies.reward_model import BayesianModel
@@ -101,36 +100,22 @@ class MixedMemory(BayesianModel):
         spread: FloatArray = np.sqrt(variance)
         return spread
 
-    def shares(
-        self,
-        contexts: FloatArray,
-        actions: ActionSet,
-        eligible: BoolArray,
-        rng: np.random.Generator,
-        *,
-        draws: int,
-        widen: float,
-        handicap: FloatArray | None,
-    ) -> FloatArray:
-        """Mix the members' shares: as if one were drawn by its weight, then drawn from.
+    def drawn(
+        self, actions: ActionSet, rng: np.random.Generator, *, draws: int, widen: float
+    ) -> Iterator[tuple[float, Iterable[FloatArray]]]:
+        """Draw from each member: as if one were drawn by its weight, then drawn from.
 
         Before any example all actions are as good, and chosen alike: draws from the prior would
         send only what has the largest features, and learn less of what features do not tell.
         """
         bounded_actions(len(actions), self.members[0].p)
         if self.members[0].is_new:
-            return greedy_dist(
-                np.zeros(eligible.shape) if handicap is None else -handicap, eligible
-            )
-        mixed = np.zeros(eligible.shape)
+            return
         for weight, member in zip(self.weights, self.members, strict=True):
             if weight * draws < 1.0:  # none of its draws would be among them
                 continue
-            mixed += weight * member.shares(
-                contexts, actions, eligible, rng, draws=draws, widen=widen, handicap=handicap
-            )
-        shares: FloatArray = mixed / np.maximum(mixed.sum(axis=1, keepdims=True), 1e-300)
-        return shares
+            for share, plans in member.drawn(actions, rng, draws=draws, widen=widen):
+                yield weight * share, plans
 
     def rescale(self, factor: float) -> None:
         """Go on as if every reward so far had been multiplied by a factor."""

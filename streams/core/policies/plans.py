@@ -1,12 +1,11 @@
 """Models that have a weight vector for each action, normal about its mean."""
 
 import abc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from streams.core.policies.best_shares import shares_of_plans
-from streams.core.policies.data import ActionSet, BoolArray, Examples, FloatArray, IntArray
+from streams.core.policies.data import ActionSet, Examples, FloatArray, IntArray
 from streams.core.policies.kept_sums import KeptSums, action_keys, bounded_actions, keys_of
 from streams.core.policies.reward_model import BayesianModel
 from streams.core.policies.shared_linear import with_constant
@@ -100,19 +99,10 @@ class PlanModel(BayesianModel):
         spread: FloatArray = np.sqrt(self.noise_variance * np.stack(columns, axis=1))
         return spread
 
-    def shares(
-        self,
-        contexts: FloatArray,
-        actions: ActionSet,
-        eligible: BoolArray,
-        rng: np.random.Generator,
-        *,
-        draws: int,
-        widen: float,
-        handicap: FloatArray | None,
-    ) -> FloatArray:
-        """Estimate how often each action is the best; every action has its own random stream."""
+    def drawn(
+        self, actions: ActionSet, rng: np.random.Generator, *, draws: int, widen: float
+    ) -> Iterator[tuple[float, Iterable[FloatArray]]]:
+        """Draw each action's weights, every action from its own random stream."""
         bounded_actions(len(actions), self.p)
         plans = self.drawn_plans(actions, rng, draws, widen)
-        apart = (plan - plan.mean(axis=0) for plan in plans)
-        return shares_of_plans(contexts, eligible, apart, handicap)
+        yield 1.0, (plan - plan.mean(axis=0) for plan in plans)

@@ -1,14 +1,16 @@
 """The reward model: what a policy believes that each action earns with each user."""
 
 import abc
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from schemas.errors import PolicyError
 from streams.core.policies.action_parts import ActionPart
+from streams.core.policies.best_shares import Plan, shares_of_plans
 from streams.core.policies.data import ActionSet, BoolArray, Examples, FloatArray
+from streams.core.policies.exploration import greedy_dist
 
 __all__ = ["LARGEST_DIMENSION", "BayesianModel", "RewardModel", "shared_dimension"]
 
@@ -114,18 +116,48 @@ class BayesianModel(RewardModel):
         """Give the standard deviation of each expected reward, (n, n_actions)."""
 
     @abc.abstractmethod
+    def drawn(
+        self, actions: ActionSet, rng: np.random.Generator, *, draws: int, widen: float
+    ) -> Iterator[tuple[float, Iterable[FloatArray]]]:
+        """Draw each action's weights.
+
+        Parameters
+        ----------
+        actions
+            a, (n_actions, d_action).
+        rng
+            Where chance comes from.
+        draws
+            How many.
+        widen
+            A factor on the spread of the weights.
+
+        Yields
+        ------
+        tuple[float, Iterable[FloatArray]]
+            Of each model that is mixed, how much is made of it, and its draws in parts
+            (n_actions, 1 + d_user, m), less what all actions share. Nothing: all actions are as
+            good.
+        """
+
+    def on_scores(
+        self,
+        contexts: FloatArray,  # noqa: ARG002 - for models whose scores are no rewards
+        actions: ActionSet,  # noqa: ARG002
+        handicap: FloatArray,
+    ) -> FloatArray:
+        """Carry over a handicap in units of reward to the scores that weights give."""
+        return handicap
+
     def shares(
         self,
         contexts: FloatArray,
         actions: ActionSet,
         eligible: BoolArray,
-        rng: np.random.Generator,
-        *,
-        draws: int,
-        widen: float,
-        handicap: FloatArray | None,
+        drawn: Iterable[tuple[float, Iterable[Plan]]],
+        handicap: FloatArray | None = None,
     ) -> FloatArray:
-        """Estimate how often each action is the best, over draws of the weights.
+        """Estimate how often each action is the best, over draws that all users share.
 
         Parameters
         ----------
@@ -135,12 +167,8 @@ class BayesianModel(RewardModel):
             a, (n_actions, d_action).
         eligible
             (n, n_actions).
-        rng
-            Where chance comes from.
-        draws
-            How many draws are shared by all users.
-        widen
-            A factor on the spread of the weights.
+        drawn
+            What :meth:`drawn` gave, scaled.
         handicap
             What is taken off the scores, in units of reward, (n, n_actions).
 
@@ -149,3 +177,12 @@ class BayesianModel(RewardModel):
         FloatArray
             (n, n_actions); a row with nothing eligible is all 0.
         """
+        less = None if handicap is None else self.on_scores(contexts, actions, handicap)
+        mixed = None
+        for weight, plans in drawn:
+            part = weight * shares_of_plans(contexts, eligible, plans, less)
+            mixed = part if mixed is None else mixed + part
+        if mixed is None:
+            return greedy_dist(np.zeros(eligible.shape) if less is None else -less, eligible)
+        shares: FloatArray = mixed / np.maximum(mixed.sum(axis=1, keepdims=True), 1e-300)
+        return shares

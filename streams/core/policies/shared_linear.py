@@ -1,14 +1,14 @@
 """One linear model shared by all users and actions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from streams.core.policies.action_parts import ActionPart, crossed_sums, summed
 from streams.core.policies.beliefs import Beliefs
-from streams.core.policies.best_shares import best_shares
-from streams.core.policies.data import ActionSet, BoolArray, Examples, FloatArray
+from streams.core.policies.best_shares import plans_of
+from streams.core.policies.data import ActionSet, Examples, FloatArray
 from streams.core.policies.linear_statistics import Statistics, statistics_of
 from streams.core.policies.posterior import Posterior, Prior
 from streams.core.policies.prior_scale import ScaledPrior, fit_scales, groups_of
@@ -96,20 +96,11 @@ class SharedLinear(BayesianModel):
         spread: FloatArray = np.sqrt(self.posterior.noise_variance * variances)
         return spread
 
-    def shares(
-        self,
-        contexts: FloatArray,
-        actions: ActionSet,
-        eligible: BoolArray,
-        rng: np.random.Generator,
-        *,
-        draws: int,
-        widen: float,
-        handicap: FloatArray | None,
-    ) -> FloatArray:
-        """Estimate how often each action is the best, over draws shared by all users."""
-        weights = self.posterior.draws(draws, rng, widen)  # (draws, d)
-        return best_shares(contexts, actions.features, eligible, weights, handicap)
+    def drawn(
+        self, actions: ActionSet, rng: np.random.Generator, *, draws: int, widen: float
+    ) -> Iterator[tuple[float, Iterable[FloatArray]]]:
+        """Draw the shared weights, (draws, d)."""
+        yield 1.0, plans_of(self.posterior.draws(draws, rng, widen), actions.features)
 
     def rescale(self, factor: float) -> None:
         """Go on as if every reward so far had been multiplied by a factor."""

@@ -7,6 +7,7 @@ from scipy import stats
 from schemas.errors import PolicyError
 from streams.core.policies import ActionSet, AdaptiveThompson, Examples, from_bytes, to_bytes
 from streams.core.policies.beliefs import Beliefs
+from streams.core.policies.best_shares import scaled
 from streams.core.policies.hierarchical_linear import HierarchicalLinear
 from streams.core.policies.kept_sums import keys_of
 from streams.core.policies.recent_levels import RecentLevels
@@ -72,9 +73,8 @@ def test_an_action_is_drawn_as_often_as_it_is_believed_to_be_the_better_of_two(
     two = ActionSet(ids=actions.ids[:2], features=actions.features[:2])
     may = np.ones((len(contexts), 2), dtype=bool)
     draws = 4_000
-    shares = model.shares(
-        contexts, two, may, np.random.default_rng(0), draws=draws, widen=1.0, handicap=None
-    )
+    drawn = model.drawn(two, np.random.default_rng(0), draws=draws, widen=1.0)
+    shares = model.shares(contexts, two, may, [(w, scaled(plans)) for w, plans in drawn])
     apart = np.subtract(*(laid_out(contexts, np.full(len(contexts), index)) for index in (0, 1)))
     spread = np.sqrt(model.noise_variance * ((apart @ cover) * apart).sum(axis=1))
     better = stats.t(df=82).cdf(apart @ mean / spread)  # 80 examples, and what the noise began with

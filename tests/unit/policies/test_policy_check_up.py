@@ -110,6 +110,25 @@ def test_the_order_of_actions_does_not_matter(learned, contexts, actions, eligib
     np.testing.assert_allclose(shuffled, straight[:, order], atol=MONTE_CARLO)
 
 
+def test_with_kept_draws_users_one_by_one_get_what_all_get_together(
+    learned, contexts, actions, eligible, decide
+):
+    kept = learned.with_kept_draws(actions, np.random.default_rng(0))
+    keeps = kept is not learned  # then no other stream matters
+    singly = np.vstack(
+        [
+            kept.action_dist(
+                contexts[row : row + 1],
+                actions,
+                eligible[row : row + 1],
+                np.random.default_rng(row if keeps else 0),
+            )
+            for row in range(len(contexts))
+        ]
+    )
+    np.testing.assert_allclose(singly, decide(learned), atol=MONTE_CARLO)
+
+
 @pytest.mark.parametrize("size", [1e6, 0.0, 1e-12])
 def test_extreme_features_keep_everything_finite(learned, contexts, eligible, actions, size):
     extreme = ActionSet(ids=actions.ids, features=actions.features * size)
