@@ -1,0 +1,388 @@
+"""Triggered sends at a steady rate while releases of their encoder are swapped."""
+
+import dataclasses
+import hashlib
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from confluent_kafka import TopicPartition
+
+from schemas.encoder_releases import EncoderRelease
+from schemas.features import FeatureBatch
+from schemas.hashing import decision_id, partition_of
+from schemas.manifest import Manifest
+from schemas.records import Decision, UserEvent
+from schemas.signing import open_envelope
+from schemas.topics import DEAD_LETTERS, LEARNING_EXAMPLES, SEND_DECISIONS, USER_EVENTS, WAVE_STARTS
+from streams.core import releases as step
+from streams.core.encoding import release_label
+from streams.core.profiles import event_key
+from streams.kafka.read import bounds, groupless_reader
+from streams.kafka.release_client import ReleaseClient
+from streams.releases.encoder import Encoder
+from streams.releases.fetch import Fetcher
+from streams.releases.store import Store
+from streams.simulation.sample_release import DEMO_KEY, FOLDER, NAME, announced
+from tests.kafka.harness import Deployment, campaign, wait_until
+
+__all__ = ["Load", "Swaps", "check", "latencies", "prepare", "swapped"]
+
+OLD, NEW = f"{NAME}@{announced().version}", f"{NAME}@9.0.0"
+TRIGGER = "cart-abandoned"
+CHECKED = 1_000  # examples whose contexts are encoded again
+
+
+def two_releases(folder: Path) -> list[EncoderRelease]:
+    """The sample release, and one whose z is another: turned, in a store."""
+    import onnx
+    from onnx import numpy_helper
+
+    sample, store = Store(str(FOLDER)), Store(str(folder))
+    envelope = sample.manifest(announced().sha256, 1 << 20)
+    manifest = Manifest.from_bytes(open_envelope(envelope, [DEMO_KEY.public])[0])
+    raw = sample.model(manifest.model_sha256, 1 << 20)
+    model = onnx.load_from_string(raw)
+    rng = np.random.default_rng(1)
+    turn = np.linalg.qr(rng.normal(size=(manifest.z_size, manifest.z_size)))[0]
+    for constant in model.graph.initializer:
+        if constant.name in ("third_weight", "third_bias", "straight_weight"):
+            turned = (numpy_helper.to_array(constant) @ turn).astype(np.float32)
+            constant.CopyFrom(numpy_helper.from_array(turned, constant.name))
+    turned_model = model.SerializeToString()
+    later = dataclasses.replace(
+        manifest,
+        version=NEW.partition("@")[2],
+        golden_profiles=[
+            dataclasses.replace(golden, z=(np.array(golden.z) @ turn).tolist())
+            for golden in manifest.golden_profiles
+        ],
+        model_sha256=hashlib.sha256(turned_model).hexdigest(),
+        model_bytes=len(turned_model),
+    )
+    return [store.publish(manifest, raw, DEMO_KEY), store.publish(later, turned_model, DEMO_KEY)]
+
+
+class Announcer:
+    """Whoever releases encoders: swaps the live one, forth by promote and back by rollback."""
+
+    def __init__(self, loop: Deployment, releases: list[EncoderRelease]) -> None:
+        self._client = ReleaseClient(loop.bootstrap, loop.prefix, loop.codec)
+        self._releases = releases
+
+    def take(self, change: object, *given: object) -> None:
+        before = self._client.all().get(NAME)
+        self._client.write(change(before, *given, int(time.time() * 1000)))  # type: ignore[operator]
+
+    def first(self) -> None:
+        """The old release is live, the new one in shadow."""
+        old, new = self._releases
+        self.take(step.publish, NAME, old)
+        self.take(step.shadow, old.version)
+        self.take(step.promote, old.version)
+        self.take(step.publish, NAME, new)
+        self.take(step.shadow, new.version)
+
+    def swap(self) -> str:
+        """Make the other one live; its label."""
+        new = self._releases[1].version
+        if self._client.named(NAME).live == new:
+            self.take(step.rollback)
+            return OLD
+        if self._client.named(NAME).shadow != new:
+            self.take(step.shadow, new)
+        self.take(step.promote, new)
+        return NEW
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Swap:
+    """One swap under load, in seconds of the load's clock.
+
+    Attributes
+    ----------
+    announced_s, taken_s
+        When it was announced, and when the first decision of the release could be read.
+    """
+
+    label: str
+    announced_s: float
+    taken_s: float
+
+
+class Load:
+    """Events at a steady rate, and the decisions that answer them.
+
+    Events come at their times whether or not earlier ones were answered: a stall is paid for by
+    all that it keeps waiting.
+    """
+
+    def __init__(self, loop: Deployment, users: list[str], rate: float) -> None:
+        self._loop, self._users, self._rate = loop, users, rate
+        self._stop = threading.Event()
+        self._ended = threading.Event()
+        self.events: list[tuple[str, int, float]] = []  # user, event key, when it was due
+        self.read: list[tuple[Decision, float]] = []
+        self.labels: dict[str, float] = {}  # when a decision of the release was read last
+        self.late_s = 0.0
+        self._failures: list[BaseException] = []
+        self._threads = [
+            threading.Thread(target=self._guard, args=(work,), daemon=True)
+            for work in (self._produce, self._consume)
+        ]
+
+    @contextmanager
+    def running(self) -> Iterator["Load"]:
+        """Produce and read; at the end wait for the last answers."""
+        for thread in self._threads:
+            thread.start()
+        try:
+            yield self
+            self._stop.set()
+            self._threads[0].join(30)
+            deadline = time.monotonic() + 60
+            while len(self.read) < len(self.events) and time.monotonic() < deadline:
+                self.assert_sound()
+                time.sleep(0.1)
+        finally:
+            self._stop.set()
+            self._ended.set()
+            for thread in self._threads:
+                thread.join(30)
+        self.assert_sound()
+
+    def assert_sound(self) -> None:
+        """No thread has failed, and no worker ended."""
+        if self._failures:
+            raise self._failures[0]
+        self._loop.assert_alive()
+
+    def pause(self, seconds: float) -> None:
+        """Let the load run for a while."""
+        time.sleep(seconds)
+        self.assert_sound()
+
+    def wait_for(self, label: str, since_s: float, timeout_s: float) -> float:
+        """Wait for a decision of a release; when it was read."""
+        wait_until(
+            lambda: self.labels.get(label, 0.0) > since_s or bool(self._failures),
+            timeout_s,
+            f"{label} decides",
+        )
+        self.assert_sound()
+        return self.labels[label]
+
+    def _guard(self, work: object) -> None:
+        try:
+            work()  # type: ignore[operator]
+        except BaseException as error:  # noqa: BLE001 - raised where the load runs
+            self._failures.append(error)
+
+    def _produce(self) -> None:
+        loop = self._loop
+        producer = loop.producer(**{"linger.ms": 0, "acks": "all"})
+        topic = loop.prefix + USER_EVENTS.name
+        partitions = [partition_of(user, loop.users) for user in self._users]
+        began = time.perf_counter()
+        while not self._stop.is_set():
+            rank = len(self.events)
+            due = began + rank / self._rate
+            if (left := due - time.perf_counter()) > 0:
+                time.sleep(left)
+            self.late_s = max(self.late_s, time.perf_counter() - due)
+            place = rank % len(self._users)
+            user = self._users[place]
+            event = UserEvent(
+                user_id=user,
+                type=TRIGGER,
+                occurred_at_ms=int(time.time() * 1000),
+                event_id=f"cart-{rank}",
+            )
+            self.events.append((user, event_key(event), due))
+            producer.produce(topic, loop.codec.encode("", event), user, partitions[place])
+            producer.poll(0)
+        assert producer.flush(30) == 0
+
+    def _consume(self) -> None:
+        loop = self._loop
+        reader = groupless_reader(loop.bootstrap, {"fetch.wait.max.ms": 500})
+        topic = loop.prefix + SEND_DECISIONS.name
+        numbers = range(loop.users)
+        ends = [bounds(reader, TopicPartition(topic, number))[1] for number in numbers]
+        reader.assign([TopicPartition(topic, n, end) for n, end in zip(numbers, ends, strict=True)])
+        while not self._ended.is_set():
+            message = reader.poll(0.2)
+            if message is None or message.error():
+                continue
+            at = time.perf_counter()
+            decision = loop.codec.decode(message.value(), Decision)
+            self.read.append((decision, at))
+            self.labels[release_label(decision.encoder_version) or ""] = at
+        reader.close()
+
+    def answers(self) -> dict[int, float]:
+        """By rank of its event: when each decision was read; asserts that each came once."""
+        asked: dict[str, dict[int, int]] = defaultdict(dict)
+        for rank, (user, key, _) in enumerate(self.events):
+            asked[user][key] = rank
+        found: Counter[int] = Counter()
+        at: dict[int, float] = {}
+        for decision, when in self.read:
+            rank = next(
+                rank
+                for key, rank in asked[decision.user_id].items()
+                if decision_id("spring", decision.wave, decision.user_id, key)
+                == decision.decision_id
+            )
+            found[rank] += 1
+            at[rank] = when
+        lost = set(range(len(self.events))) - set(found)
+        assert not lost, f"{len(lost)} of {len(self.events)} events have no decision"
+        assert set(found.values()) == {1}, found.most_common(3)
+        return at
+
+
+def prepare(loop: Deployment, users: list[str], workers: int, folder: Path) -> Announcer:
+    """Workers, everybody's profile, two releases, and a campaign that waits for events."""
+    announcer = Announcer(loop, two_releases(folder))
+    announcer.first()
+    for worker in range(workers):
+        loop.start(worker)
+    for worker in range(workers):
+        loop.wait_open(worker)
+    loop.import_people(users)
+    wait_until(
+        lambda: sum(key[1].startswith(b"p") for key in loop.state()) == len(users), 120, "profiles"
+    )
+    loop.apply(
+        campaign(
+            waves=1,
+            encoder=NAME,
+            trigger_event=TRIGGER,
+            learn_every_ms=3_000,
+            correction_horizon_ms=5_000,
+            holdout=0.0,
+            baseline_action=None,
+            baseline_share=0.0,
+        )
+    )
+    wait_until(
+        lambda: sum(loop.count(worker, "pair_ready") for worker in range(workers)) >= 1,
+        60,
+        "the release in shadow has its policy",
+    )
+    return announcer
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Swaps:
+    """How long decisions took, in milliseconds from when an event was due to its decision read.
+
+    Attributes
+    ----------
+    rate
+        Decisions a second, over the whole run.
+    before, during
+        99th percentiles in windows of equal length just before each swap was announced, and from
+        then until its first decision was read and a second more; all swaps together.
+    each
+        By swap: both percentiles.
+    late_ms
+        The worst delay of the load's own producer.
+    """
+
+    swaps: int
+    decisions: int
+    rate: float
+    before: float
+    during: float
+    each: list[tuple[float, float]]
+    late_ms: float
+
+
+def swapped(
+    load: Load, announcer: Announcer, *, swaps: int, warm_s: float, between_s: float
+) -> list[Swap]:
+    """Run the load, and swap so often."""
+    found = []
+    with load.running():
+        load.pause(warm_s)
+        for _ in range(swaps):
+            load.pause(between_s)
+            began = time.perf_counter()
+            label = announcer.swap()
+            taken = load.wait_for(label, began, 60)
+            found.append(Swap(label=label, announced_s=began, taken_s=taken))
+        load.pause(between_s)
+    return found
+
+
+def latencies(load: Load, swaps: list[Swap]) -> Swaps:
+    """What the swaps did to latency; asserts that every event has one decision."""
+    at = load.answers()
+    due = np.array([event[2] for event in load.events])
+    waited = np.array([at[rank] for rank in range(len(due))]) - due
+    before, during = [], []
+    for swap in swaps:
+        until = swap.taken_s + 1.0
+        length = until - swap.announced_s
+        before.append(waited[(due >= swap.announced_s - length) & (due < swap.announced_s)] * 1000)
+        during.append(waited[(due >= swap.announced_s) & (due < until)] * 1000)
+    return Swaps(
+        swaps=len(swaps),
+        decisions=len(due),
+        rate=len(due) / float(max(at.values()) - due[0]),
+        before=float(np.percentile(np.concatenate(before), 99)),
+        during=float(np.percentile(np.concatenate(during), 99)),
+        each=[
+            (float(np.percentile(b, 99)), float(np.percentile(d, 99)))
+            for b, d in zip(before, during, strict=True)
+        ],
+        late_ms=load.late_s * 1000,
+    )
+
+
+def check(loop: Deployment, load: Load, swaps: list[Swap], folder: Path) -> None:
+    """No decision mixes versions.
+
+    Each carries the policy and the release that its period is pinned to, and a context that this
+    very release makes of the features that are logged with it.
+    """
+    pinned = {
+        start.wave: (start.policy_version, start.encoder_version)
+        for start in loop.records(WAVE_STARTS)
+    }
+    of: dict[int, set[tuple[int, str]]] = defaultdict(set)
+    for decision, _ in load.read:
+        of[decision.wave].add((decision.policy_version, decision.encoder_version))
+    assert all(pairs == {pinned[wave]} for wave, pairs in of.items()), of
+    labels = [release_label(pinned[wave][1]) for wave in sorted(of)]
+    changes = sum(a != b for a, b in pairwise(labels))
+    assert changes == len(swaps), labels
+    assert len({version for version, _ in pinned.values()}) == len(pinned)
+    assert loop.read(DEAD_LETTERS) == []
+    encoders = _encoders(folder)
+    examples = loop.records(LEARNING_EXAMPLES)
+    some = examples[:: max(len(examples) // CHECKED, 1)]
+    assert {release_label(example.encoder_version) for example in some} == {OLD, NEW}
+    for label, encoder in encoders.items():
+        mine = [e for e in some if release_label(e.encoder_version) == label]
+        z = encoder.encode_features(FeatureBatch.from_bytes([e.features for e in mine]))
+        logged = np.array([np.frombuffer(e.context, "<f4")[-encoder.z_size :] for e in mine])
+        assert np.abs(z - logged).max() < 1e-5
+        other = encoders[NEW if label == OLD else OLD]
+        z = other.encode_features(FeatureBatch.from_bytes([e.features for e in mine]))
+        assert np.abs(z - logged).max(axis=1).min() > 0.01  # the other one would be seen
+
+
+def _encoders(folder: Path) -> dict[str, Encoder]:
+    fetcher = Fetcher(store=Store(str(folder)), trusted=[DEMO_KEY.public], most_bytes=1 << 24)
+    return {
+        f"{NAME}@{release.version}": fetcher.fetch(NAME, release)
+        for release in two_releases(folder)
+    }
