@@ -8,6 +8,7 @@ PYTHON ?= python3
 SEED ?= 1
 WAVES ?= 6
 WORKERS ?= 1
+ENCODER ?=
 ONLY ?=
 
 UV_VERSION := 0.13.9
@@ -53,8 +54,8 @@ $(STAMP)/peers: $(UV) tests/bench/speed/peers.txt
 	$(UV) pip install --quiet --python build/peers/bin/python -r tests/bench/speed/peers.txt
 	mkdir -p $(STAMP) && touch $@
 
-demo: $(STAMP)/run ## a campaign learns in six waves, on a real Kafka (SEED=, WAVES=, WORKERS=)
-	@$(RUN) groundswell demo --seed $(SEED) --waves $(WAVES) --workers $(WORKERS)
+demo: $(STAMP)/run ## a campaign learns in six waves, on a real Kafka (SEED=, WAVES=, WORKERS=, ENCODER=1)
+	@$(RUN) groundswell demo --seed $(SEED) --waves $(WAVES) --workers $(WORKERS) $(if $(ENCODER),--encoder)
 
 test: $(STAMP)/test ## every test but the slow suites
 	@$(RUN) pytest

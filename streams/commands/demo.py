@@ -27,6 +27,12 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Of the company and its people.")] = 1,
     waves: Annotated[int, typer.Option(min=1, max=100, help="Of the campaign.")] = 6,
     workers: Annotated[int, typer.Option(min=1, max=16, help="Worker processes.")] = 1,
+    encoder: Annotated[
+        bool,
+        typer.Option(
+            "--encoder", help="Put the sample encoder's z behind the columns of the context."
+        ),
+    ] = False,
     people: Annotated[int, typer.Option(min=FEWEST_PEOPLE, hidden=True)] = 20_000,
     out: Annotated[Path, typer.Option(hidden=True)] = Path("build/demo"),
 ) -> None:
@@ -44,7 +50,9 @@ def demo(
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     screen = Screen(console)
-    options = DemoOptions(seed=seed, waves=waves, workers=workers, people=people, out=out)
+    options = DemoOptions(
+        seed=seed, waves=waves, workers=workers, people=people, out=out, encoder=encoder
+    )
     try:
         outcome = DemoRun(options, screen).run()
     except KeyboardInterrupt:

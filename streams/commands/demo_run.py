@@ -7,7 +7,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
@@ -32,6 +32,7 @@ from schemas.wire import Codec
 from streams.agents.state import profile_key
 from streams.app import shape_of
 from streams.commands.campaign_file import read_campaign
+from streams.commands.demo_encoder import release_sample, trusting
 from streams.commands.demo_screen import Screen
 from streams.kafka.broker import EmbeddedKafka
 from streams.kafka.campaign_client import CampaignClient
@@ -67,6 +68,7 @@ class DemoOptions:
     workers: int
     people: int
     out: Path
+    encoder: bool
 
 
 class DemoRun:
@@ -113,7 +115,7 @@ class DemoRun:
                 children.start(
                     f"worker-{number}",
                     ["-m", "streams", "worker"],
-                    _worker(settings, folder, number),
+                    _worker(settings, folder, number, trusting() if options.encoder else {}),
                 )
             self._await_profiles(settings, children)
             return self._campaign(settings, children, founding.company(), folder)
@@ -148,6 +150,9 @@ class DemoRun:
         self, settings: Settings, children: Children, company: Company, folder: Path
     ) -> Outcome:
         campaign = _read_campaign(self._options.waves)
+        if self._options.encoder:
+            with self._phase("encoder is released"):
+                campaign = dataclasses.replace(campaign, encoder=release_sample(settings))
         log = CampaignLog(company, campaign.reward_weights)
         topics = (WAVE_REPORTS, SEND_DECISIONS, LEARNING_EXAMPLES, REWARDS)
         with closing(_records(settings, *topics)) as records:
@@ -272,7 +277,9 @@ def _settings(bootstrap: str) -> Settings:
     )
 
 
-def _worker(settings: Settings, folder: Path, number: int) -> dict[str, str]:
+def _worker(
+    settings: Settings, folder: Path, number: int, more: Mapping[str, str]
+) -> dict[str, str]:
     """Give a worker its variables."""
     given = {
         "bootstrap": settings.bootstrap,
@@ -283,6 +290,7 @@ def _worker(settings: Settings, folder: Path, number: int) -> dict[str, str]:
         "topic_prefix": settings.topic_prefix,
         "data_dir": folder / f"worker-{number}",
         "instance": f"demo-{number}",
+        **more,
     }
     return {**_CHILD, **{f"GROUNDSWELL_{name.upper()}": str(v) for name, v in given.items()}}
 

@@ -21,6 +21,7 @@ from streams.commands.campaign_file import read_campaign
 from streams.kafka.read import read_all
 from streams.simulation import company_process
 from streams.simulation.people import campaign_features
+from streams.simulation.sample_release import NAME, announced
 from streams.simulation.templates import BASELINE_TEMPLATE, TEMPLATES
 from streams.simulation.truth import REWARD_WEIGHTS
 from streams.simulation.world import Company
@@ -142,6 +143,24 @@ def test_two_waves_are_decided_learned_from_and_told_and_nothing_is_left(demo, t
     assert (run.out / "worker-1.log").exists()
     assert list(run.tmp.iterdir()) == []
     assert processes_of(tmp_path) == []
+
+
+@pytest.mark.timeout(200)
+def test_the_demo_runs_with_the_sample_encoder(demo):
+    """No wave begins before the release is live in the workers, and each is decided with it."""
+    run = demo("--people", "3000", "--waves", "2", "--seed", "1", "--encoder")
+    assert run.end(150) == 0, run.printed
+    assert "encoder is released" in run.printed
+    log = (run.out / "worker-1.log").read_text()
+    assert f'"live": "{NAME}@{announced().version}"' in log
+    assert "encoder_refused" not in log
+    rows = json.loads((run.out / "result.json").read_text())
+    last = next(
+        row
+        for row in rows
+        if (row["name"], row["peer"]) == ("wave 2, policy, expected", "uniform, expected")
+    )
+    assert last["ratio"] > 1.1  # it learned under z
 
 
 @pytest.mark.timeout(200)

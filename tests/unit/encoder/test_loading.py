@@ -307,6 +307,17 @@ def test_trusted_keys_are_texts_and_files(tmp_path):
         trusted_keys(str(tmp_path / "none.pub"))
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_onnxruntime_has_as_many_threads_as_allowed_and_burns_no_core_waiting(
+    store, small, threads
+):
+    fetcher = Fetcher(store=store, trusted=[KEY.public], most_bytes=8 * MIB, threads=threads)
+    options = fetcher.fetch("people", published(store, small))._session.get_session_options()
+    assert options.intra_op_num_threads == threads
+    assert options.inter_op_num_threads == 1
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
 def test_encoders_run_from_several_threads_at_once(store, fetcher, small):
     encoder = fetcher.fetch("people", published(store, small))
     users = [row.profile for row in small.rows[:200]]

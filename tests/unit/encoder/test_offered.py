@@ -5,6 +5,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from prometheus_client import REGISTRY
 
 from schemas.encoder_releases import EncoderRelease, EncoderReleases
 from schemas.errors import ReleaseError
@@ -95,6 +96,20 @@ def test_the_last_good_release_serves_where_the_new_one_is_refused(offered, shop
     eventually(lambda: offered.refusals() == {"people@2.0.0": "its signature is nobody's"})
     assert offered.standing("people").live == "people@1.0.0"
     assert offered.encoder("people@1.0.0") is not None
+
+
+def test_a_refusal_is_counted_and_the_live_release_is_told_to_prometheus(offered, shop):
+    def counted() -> float:
+        labels = {"encoder": "people", "version": "3.0.0"}
+        return REGISTRY.get_sample_value("groundswell_encoder_refused_total", labels) or 0.0
+
+    before = counted()
+    shop.refused["3.0.0"] = "a golden profile is encoded otherwise"
+    offered.take("people", announced(1, "1.0.0", "3.0.0", live="1.0.0", shadow="3.0.0"))
+    eventually(lambda: counted() == before + 1)
+    eventually(lambda: offered.standing("people").live is not None)
+    live = REGISTRY.get_sample_value("groundswell_encoder_live", {"release": "people@1.0.0"})
+    assert live == 1.0
 
 
 def test_a_refused_release_is_looked_at_again_with_the_next_step(offered, shop):
