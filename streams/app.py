@@ -42,7 +42,7 @@ from streams.agents.triggers import Triggers
 from streams.kafka.assignor import CoPartitionedAssignor
 from streams.kafka.conductor import chunks
 from streams.kafka.followers import Follower
-from streams.kafka.heaps import keep_few_heaps
+from streams.kafka.heaps import take_memory
 from streams.kafka.provision import Shape, TopicState, ensure_topics
 from streams.kafka.reach import require_broker
 from streams.kafka.shard import Handler, ShardConfig, ShardKind, Step
@@ -340,7 +340,7 @@ def run_worker(settings: Settings) -> NoReturn:
     GroundswellError
         If no broker answers, or the topics are not as they must be.
     """
-    keep_few_heaps()
+    take_memory(settings.store_cache_mb)
     check_overrides()
     require_broker(settings.bootstrap)
     logging.getLogger("faust").setLevel(logging.WARNING)

@@ -65,9 +65,10 @@ class Settings(BaseSettings):
     )
     transaction_timeout_s: float = Field(30.0, ge=1.0, description="An open transaction is aborted")
     store_cache_mb: int = Field(
-        64,
+        24,
         ge=1,
-        description="RocksDB's memory in a worker, in MB: the cache, and what is unwritten",
+        description="RocksDB's memory in a worker, in MB: the cache, and what is unwritten. What "
+        "does not fit is read from the system's cache of files; raise it above 1,000,000 profiles",
     )
     watchdog_s: float = Field(
         60.0, ge=1.0, description="A worker that stands still under lag for so long ends (exit 5)"

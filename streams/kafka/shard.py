@@ -232,14 +232,23 @@ class Shard:
         APPLIED.labels(topic).inc(len(fresh))
         return True
 
-    def step(self, step: Step) -> bool:
-        """Do a piece of work that no input asked for; True where there is more."""
+    def work_on(self, steps: Sequence[Step], rank: int) -> tuple[int, bool]:
+        """Do the first piece of work from this one on that no input asked for.
+
+        Returns
+        -------
+        tuple[int, bool]
+            Where to go on, and whether there is more of what was done.
+        """
         with self._using:
-            tx = self._begin()
-            more = step(tx)
-            if not tx.empty:
-                self._commit_all(tx, applied={})
-            return more
+            for number in range(rank, len(steps)):
+                tx = self._begin()
+                more = steps[number](tx)
+                if not tx.empty:
+                    self._commit_all(tx, applied={})
+                if more or not tx.empty:
+                    return number + 1, more
+            return len(steps), False
 
     def remember_read(self) -> None:
         """Commit how far the inputs were read, where that is further than the state says.

@@ -283,13 +283,17 @@ class Shards:
         steps = self._steps.get(key[0], ())
         remembered_at = time.monotonic()
         while True:
-            more = False
-            for step in steps:
+            more, rank = False, 0
+            while rank < len(steps):  # others may come in between pieces of work
                 async with self._gates[key]:
                     if key not in self._held or key not in self._open:
                         return
                     self._note_idle(shard)
-                    more |= bool(await self._guarded(key, shard.step, step))
+                    done = await self._guarded(key, shard.work_on, steps, rank)
+                    if done is None:
+                        return
+                    rank, again = done
+                    more |= again
             if time.monotonic() - remembered_at > REMEMBER_READ_S:
                 remembered_at = time.monotonic()
                 async with self._gates[key]:

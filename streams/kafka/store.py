@@ -41,7 +41,7 @@ class StoreOptions:
         options = Options(raw_mode=True)
         options.create_if_missing(True)
         options.set_max_open_files(64)
-        options.set_write_buffer_size(8 * 1024 * 1024)
+        options.set_write_buffer_size(4 * 1024 * 1024)
         options.set_max_write_buffer_number(2)
         options.set_write_buffer_manager(self._unwritten)
         options.set_keep_log_file_num(2)
@@ -104,6 +104,7 @@ class Store:
         """Pairs whose key starts with a prefix, in key order, behind a key."""
         end = _next_prefix(prefix)
         read = ReadOptions()
+        read.fill_cache(False)  # read once: profiles are what comes again
         if end is not None:
             read.set_iterate_upper_bound(end)
         for key, value in self._db.items(from_key=after or prefix, read_opt=read):

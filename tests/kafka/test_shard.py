@@ -52,6 +52,27 @@ def test_records_are_applied_once_however_often_they_come(bench):
     assert shard.applied(bench.input) == 3
 
 
+def test_work_that_no_input_asks_for_stops_at_what_was_done(bench):
+    shard = bench.open()
+    left = [2]
+
+    def idle(_tx: Transaction) -> bool:
+        return False
+
+    def busy(tx: Transaction) -> bool:
+        left[0] -= 1
+        tx.put(b"k" + b"a", struct.pack(">q", left[0]))
+        return left[0] > 0
+
+    steps = [idle, busy, idle]
+    assert shard.work_on(steps, 0) == (2, True)
+    assert counts(shard) == {"a": 1}
+    assert shard.work_on(steps, 2) == (3, False)
+    assert shard.work_on(steps, 0) == (2, False)
+    assert counts(shard) == {"a": 0}
+    assert shard.work_on([idle, idle], 0) == (2, False)
+
+
 def test_a_lost_disk_is_rebuilt_from_the_changelog_deletions_included(bench):
     shard = bench.open()
     shard.apply(bench.input, records(bench.input, 0, "aabbx"), count)

@@ -1,4 +1,4 @@
-"""Threads of a worker share few heaps."""
+"""Threads of a worker share a heap, which is as large from the start as its stores will need."""
 
 import platform
 import subprocess
@@ -6,12 +6,14 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="heaps as glibc has them")
+
 # Each thread holds memory of its own; a heap of glibc lies at a multiple of 64 MiB.
 COUNT_HEAPS = """
 import ctypes, sys, threading
-from streams.kafka.heaps import keep_few_heaps
-if sys.argv[1] == "few":
-    keep_few_heaps()
+from streams.kafka.heaps import take_memory
+if sys.argv[1] == "one":
+    take_memory(8)
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 done, all_hold = threading.Event(), threading.Barrier(17)
@@ -27,14 +29,37 @@ starts = [int(line.split("-")[0], 16) for line in open("/proc/self/maps")]
 done.set()
 print(sum(start % (64 << 20) == 0 for start in starts))
 """
+WATCH_MEMORY = """
+import ctypes
+from streams.kafka.heaps import take_memory
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+sizes = [resident()]
+take_memory(32)
+sizes.append(resident())
+for _ in range(24 << 8):
+    ctypes.memset(libc.malloc(4_000), 0, 4_000)
+sizes.append(resident())
+print(*sizes)
+"""
 
 
-def heaps(how: str) -> int:
-    command = [sys.executable, "-c", COUNT_HEAPS, how]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+def printed(*arguments: str) -> list[int]:
+    command = [sys.executable, "-c", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [int(word) for word in done.stdout.split()]
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="heaps as glibc has them")
-def test_threads_share_few_heaps():
-    assert heaps("few") <= 2
-    assert heaps("as many as glibc likes") > 4
+def test_threads_share_a_heap():
+    (one,) = printed(COUNT_HEAPS, "one")
+    (many,) = printed(COUNT_HEAPS, "as many as glibc likes")
+    assert one <= 1
+    assert many > 4
+
+
+def test_what_stores_will_need_is_taken_at_the_start():
+    before, taken, used = printed(WATCH_MEMORY)
+    assert taken - before > 30 << 20
+    assert used - taken < 2 << 20
