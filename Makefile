@@ -58,7 +58,7 @@ demo: $(STAMP)/run ## a campaign learns in six waves, on a real Kafka (SEED=, WA
 	@$(RUN) groundswell demo --seed $(SEED) --waves $(WAVES) --workers $(WORKERS) $(if $(ENCODER),--encoder)
 
 test: $(STAMP)/test ## every test but the slow suites
-	@$(RUN) pytest
+	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(RUN) pytest
 
 check: $(STAMP)/check ## ruff, mypy, import-linter, schema compatibility
 	@$(RUN) ruff check .

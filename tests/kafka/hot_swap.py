@@ -16,9 +16,7 @@ from confluent_kafka import TopicPartition
 from schemas.encoder_releases import EncoderRelease
 from schemas.features import FeatureBatch
 from schemas.hashing import decision_id, partition_of
-from schemas.manifest import Manifest
 from schemas.records import Decision, UserEvent
-from schemas.signing import open_envelope
 from schemas.topics import DEAD_LETTERS, LEARNING_EXAMPLES, SEND_DECISIONS, USER_EVENTS, WAVE_STARTS
 from streams.core import releases as step
 from streams.core.encoding import release_label
@@ -28,8 +26,9 @@ from streams.kafka.release_client import ReleaseClient
 from streams.releases.encoder import Encoder
 from streams.releases.fetch import Fetcher
 from streams.releases.store import Store
-from streams.simulation.sample_release import DEMO_KEY, FOLDER, NAME, announced
+from streams.simulation.sample_release import DEMO_KEY, NAME, announced
 from tests.kafka.harness import Deployment, campaign, wait_until
+from tests.unit.encoder.sample import sample
 
 __all__ = ["Load", "Swaps", "check", "latencies", "prepare", "swapped"]
 
@@ -43,10 +42,7 @@ def two_releases(folder: Path) -> list[EncoderRelease]:
     import onnx
     from onnx import numpy_helper
 
-    sample, store = Store(str(FOLDER)), Store(str(folder))
-    envelope = sample.manifest(announced().sha256, 1 << 20)
-    manifest = Manifest.from_bytes(open_envelope(envelope, [DEMO_KEY.public])[0])
-    raw = sample.model(manifest.model_sha256, 1 << 20)
+    store, (manifest, raw) = Store(str(folder)), sample()
     model = onnx.load_from_string(raw)
     rng = np.random.default_rng(1)
     turn = np.linalg.qr(rng.normal(size=(manifest.z_size, manifest.z_size)))[0]
@@ -126,6 +122,7 @@ class Load:
         self._loop, self._users, self._rate = loop, users, rate
         self._stop = threading.Event()
         self._ended = threading.Event()
+        self._reads = threading.Event()
         self.events: list[tuple[str, int, float]] = []  # user, event key, when it was due
         self.read: list[tuple[Decision, float]] = []
         self.labels: dict[str, float] = {}  # when a decision of the release was read last
@@ -133,18 +130,20 @@ class Load:
         self._failures: list[BaseException] = []
         self._threads = [
             threading.Thread(target=self._guard, args=(work,), daemon=True)
-            for work in (self._produce, self._consume)
+            for work in (self._consume, self._produce)
         ]
 
     @contextmanager
     def running(self) -> Iterator["Load"]:
         """Produce and read; at the end wait for the last answers."""
-        for thread in self._threads:
-            thread.start()
+        reader, producer = self._threads
+        reader.start()
+        assert self._reads.wait(30), "the reader does not begin"  # else it misses the first ones
+        producer.start()
         try:
             yield self
             self._stop.set()
-            self._threads[0].join(30)
+            producer.join(30)
             deadline = time.monotonic() + 60
             while len(self.read) < len(self.events) and time.monotonic() < deadline:
                 self.assert_sound()
@@ -152,7 +151,7 @@ class Load:
         finally:
             self._stop.set()
             self._ended.set()
-            for thread in self._threads:
+            for thread in (producer, reader):
                 thread.join(30)
         self.assert_sound()
 
@@ -215,6 +214,7 @@ class Load:
         numbers = range(loop.users)
         ends = [bounds(reader, TopicPartition(topic, number))[1] for number in numbers]
         reader.assign([TopicPartition(topic, n, end) for n, end in zip(numbers, ends, strict=True)])
+        self._reads.set()
         while not self._ended.is_set():
             message = reader.poll(0.2)
             if message is None or message.error():
@@ -242,7 +242,7 @@ class Load:
             found[rank] += 1
             at[rank] = when
         lost = set(range(len(self.events))) - set(found)
-        assert not lost, f"{len(lost)} of {len(self.events)} events have no decision"
+        assert not lost, f"of {len(self.events)} events have no decision: {sorted(lost)[:20]}"
         assert set(found.values()) == {1}, found.most_common(3)
         return at
 

@@ -11,15 +11,14 @@ from schemas.encoder_releases import EncoderRelease
 from schemas.features import FeatureBatch
 from schemas.ids import NO_SEND
 from schemas.learning import LearningExample
-from schemas.manifest import Manifest
-from schemas.signing import open_envelope
 from schemas.topics import LEARNING_EXAMPLES
 from streams.core import releases as step
 from streams.core.encoding import release_label
 from streams.kafka.release_client import ReleaseClient
 from streams.releases.store import Store
-from streams.simulation.sample_release import DEMO_KEY, FOLDER, NAME, announced
+from streams.simulation.sample_release import DEMO_KEY, NAME, announced
 from tests.kafka.harness import Deployment, Sender, campaign, deployment, wait_until
+from tests.unit.encoder.sample import sample
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(400)]
 
@@ -42,10 +41,7 @@ class Announcer:
 @pytest.fixture
 def releases(tmp_path: Path) -> list[EncoderRelease]:
     """The sample release, and the same model under a later version, in a store."""
-    sample, store = Store(str(FOLDER)), Store(str(tmp_path / "store"))
-    envelope = sample.manifest(announced().sha256, 1 << 20)
-    manifest = Manifest.from_bytes(open_envelope(envelope, [DEMO_KEY.public])[0])
-    model = sample.model(manifest.model_sha256, 1 << 20)
+    store, (manifest, model) = Store(str(tmp_path / "store")), sample()
     later = dataclasses.replace(manifest, version="9.0.0")
     return [store.publish(each, model, DEMO_KEY) for each in (manifest, later)]
 

@@ -6,13 +6,9 @@ import numpy as np
 import pytest
 
 from schemas.features import FeatureBatch, hash_profiles
-from schemas.manifest import Manifest
-from schemas.signing import open_envelope
 from streams.core.profiles import Profile
-from streams.releases.encoder import Encoder
 from streams.releases.encodings import Encodings
-from streams.releases.store import Store
-from streams.simulation.sample_release import DEMO_KEY, FOLDER, announced
+from tests.unit.encoder.sample import sample_encoder
 
 NOW_MS = 1_767_225_600_000
 HOUR_MS = 3_600_000
@@ -168,16 +164,9 @@ def test_shards_in_several_threads_get_their_own_users_encodings(model):
     assert wrong == []
 
 
-def sample(cached: int) -> Encoder:
-    store = Store(str(FOLDER))
-    envelope = store.manifest(announced().sha256, 1 << 20)
-    manifest = Manifest.from_bytes(open_envelope(envelope, [DEMO_KEY.public])[0])
-    return Encoder.load(manifest, store.model(manifest.model_sha256, 1 << 20), cached=cached)
-
-
 def test_a_release_keeps_its_own_encodings_and_gives_what_its_model_gives():
     users = [person(number) for number in range(50)]
-    one, other, without = sample(1000), sample(1000), sample(0)
+    one, other, without = sample_encoder(1000), sample_encoder(1000), sample_encoder()
     due = without.encode_profiles(users, NOW_MS)
     for encoder in (one, other):
         for _ in range(2):
@@ -191,7 +180,7 @@ def test_a_release_keeps_its_own_encodings_and_gives_what_its_model_gives():
 
 
 def test_a_profiles_encoding_does_not_depend_on_who_is_encoded_beside_it():
-    users, encoder = [person(number) for number in range(40)], sample(0)
+    users, encoder = [person(number) for number in range(40)], sample_encoder()
     together = encoder.encode(users, NOW_MS)
     alone = np.vstack([encoder.encode([user], NOW_MS) for user in users])
     assert np.abs(together - alone).max() < 1e-5
