@@ -15,6 +15,9 @@ pytestmark = [pytest.mark.bench, pytest.mark.kafka, pytest.mark.timeout(3_600)]
 
 EVENTS = int(os.environ.get("GROUNDSWELL_BENCH_EVENTS", "150000"))
 USERS = 20_000
+# A batch reads and writes a profile once for all of its events of a user. Of so many users it holds
+# one event each, over however many shards they are spread: it is the same work.
+MANY_USERS = 1_000_000
 ROUNDS = 3
 INTERVAL_S = 0.2  # of the rows beside peers: both commit so often at most
 LEAST = 1.0
@@ -105,7 +108,7 @@ def test_user_events_beside_quix_streams_and_a_bare_loop(stages, events):
 
 
 def test_the_same_work_over_more_shards(stages, events):
-    records = events(EVENTS, USERS)
+    records = events(EVENTS, MANY_USERS)
 
     def over(shards: int) -> Fold:
         with stages(shards, commit_interval_s=INTERVAL_S) as stage:
