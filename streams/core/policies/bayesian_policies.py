@@ -95,7 +95,12 @@ class ThompsonPolicy(ModelPolicy, abc.ABC):
             )
         drawn = self._drawn(actions, rng) if self._kept is None else self._kept.drawn
         shares = self.reward_model.shares(contexts, actions, eligible, drawn, handicap)
-        return floored(shares, eligible, self.floor)
+        return floored(shares, eligible, self.floor_now)
+
+    @property
+    def floor_now(self) -> float:
+        """The share of decisions that is uniform, after what was learned so far."""
+        return self.floor
 
 
 class UpperBoundPolicy(ModelPolicy, abc.ABC):

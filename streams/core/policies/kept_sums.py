@@ -106,6 +106,16 @@ class KeptSums:
         for key in sorted(other.sums):
             self._add(key, other.features[key], other.sums[key])
 
+    def with_sums(
+        self, features: Mapping[str, FloatArray], sums: Mapping[str, Statistics]
+    ) -> "KeptSums":
+        """Give these sums and others, by key; this one stays as it is."""
+        found = KeptSums(self.p - 1, self.q - 1, self.half_life_ms)
+        found.sums, found.features, found.at_ms = dict(self.sums), dict(self.features), self.at_ms
+        for key in sorted(sums):
+            found._add(key, features[key], sums[key])
+        return found
+
     def discounted(self, share: float) -> "KeptSums":
         """Give the sums in which every example counts for a share of itself."""
         found = KeptSums(self.p - 1, self.q - 1, self.half_life_ms)

@@ -46,8 +46,13 @@ class MixedMemory(BayesianModel):
     @property
     def weights(self) -> FloatArray:
         """How much is made of each member; they sum to 1."""
-        weights: FloatArray = np.exp(self.log_weights - np.logaddexp.reduce(self.log_weights))
+        logs = np.where(self._apply, self.log_weights, -np.inf)
+        weights: FloatArray = np.exp(logs - np.logaddexp.reduce(logs))
         return weights
+
+    @property
+    def _apply(self) -> BoolArray:
+        return np.array([member.applies for member in self.members])
 
     def learn(self, examples: Examples) -> None:
         """Learn part by part; before each, weigh the members by its new examples."""
@@ -56,17 +61,21 @@ class MixedMemory(BayesianModel):
             part = examples.taking(rows)
             new = part.taking(part.is_new)
             if len(new):
-                logs = self.log_weights + self._log_likelihoods(new)
-                logs -= np.logaddexp.reduce(logs)
-                share = SHARE * len(new) / PART
-                self.log_weights = np.logaddexp(
-                    np.log1p(-share) + logs, np.log(share) + self._log_prior
-                )
+                self._weigh(new)
             by_action = keys_of(part)
             for member in self.members:
                 member.learn_rows(part, by_action)
         for member in self.members:
             member.fit_scales()
+
+    def _weigh(self, new: Examples) -> None:
+        apply = self._apply
+        logs = (self.log_weights + self._log_likelihoods(new))[apply]
+        logs -= np.logaddexp.reduce(logs)
+        prior = self._log_prior[apply]
+        prior = prior - np.logaddexp.reduce(prior)
+        share = SHARE * len(new) / PART
+        self.log_weights[apply] = np.logaddexp(np.log1p(-share) + logs, np.log(share) + prior)
 
     def _log_likelihoods(self, new: Examples) -> FloatArray:
         """Give how probable the examples were to each member, each example by itself.

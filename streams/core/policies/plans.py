@@ -19,6 +19,7 @@ class PlanModel(BayesianModel):
     p: int  # weights of an action
 
     kept: KeptSums
+    applies: bool = True  # to the rewards that came
 
     @property
     def is_new(self) -> bool:

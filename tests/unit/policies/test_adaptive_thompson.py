@@ -180,7 +180,7 @@ def test_a_snapshot_with_too_few_weights_is_refused(examples):
     policy.learn_many(examples())
     state = from_bytes(to_bytes(policy)).state()
     state["learned"]["log_weights"] = np.zeros(2)
-    with pytest.raises(PolicyError, match="a mixture of 4 must have as many finite weights"):
+    with pytest.raises(PolicyError, match="a mixture of 5 must have as many finite weights"):
         AdaptiveThompson.from_state(state)
 
 
@@ -191,3 +191,22 @@ def test_too_many_actions_are_refused():
         policy.action_dist(
             np.zeros((1, 63)), actions, np.ones((1, 129), dtype=bool), np.random.default_rng(0)
         )
+
+
+def test_the_floor_fades_with_what_was_learned_and_is_part_of_what_is_drawn_from(
+    actions, examples, contexts
+):
+    policy = AdaptiveThompson(3, 2, floor=0.1, floor_fades=100)
+    assert policy.floor_now == 0.1
+    policy.learn_many(examples(n=900, corrections=False))
+    assert policy.floor_now == pytest.approx(0.1 * 10.0**-0.4)
+    may = np.ones((len(contexts), len(actions)), dtype=bool)
+    dist = policy.action_dist(contexts, actions, may, np.random.default_rng(0))
+    assert dist.min() >= policy.floor_now / len(actions) - 1e-12
+    assert from_bytes(to_bytes(policy)).floor_now == policy.floor_now
+
+
+def test_a_floor_that_does_not_fade_stays(examples):
+    policy = AdaptiveThompson(3, 2, floor_fades=0)
+    policy.learn_many(examples(n=900, corrections=False))
+    assert policy.floor_now == 0.02

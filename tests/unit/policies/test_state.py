@@ -7,6 +7,7 @@ import pytest
 
 from schemas.errors import PolicyError
 from streams.core.policies import LinearThompson, from_bytes, to_bytes
+from streams.core.policies.state import FORMAT
 
 
 @pytest.fixture
@@ -21,7 +22,10 @@ def rewritten(raw: bytes, change) -> bytes:
     state = msgspec.msgpack.decode(raw[22:])
     change(state)
     body = msgspec.msgpack.encode(state)
-    return struct.pack("<4sH16s", b"GWPS", 1, hashlib.blake2b(body, digest_size=16).digest()) + body
+    return (
+        struct.pack("<4sH16s", b"GWPS", FORMAT, hashlib.blake2b(body, digest_size=16).digest())
+        + body
+    )
 
 
 def test_any_flipped_byte_is_noticed(raw):
@@ -41,7 +45,7 @@ def test_any_cut_is_noticed(raw):
 
 
 def test_another_format_version_is_named(raw):
-    with pytest.raises(PolicyError, match="format must be 1, got 7: run the version that wrote it"):
+    with pytest.raises(PolicyError, match="format must be 2, got 7: run the version that wrote it"):
         from_bytes(raw[:4] + struct.pack("<H", 7) + raw[6:])
 
 
