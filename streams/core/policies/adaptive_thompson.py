@@ -42,12 +42,12 @@ FAST = replace(
 FLOOR_FADES = Parameter(
     name="floor_fades",
     kind="int",
-    default=500,
+    default=1_000,
     low=0,
     high=10**9,
     doc="examples learned after which the floor fades; 0: it stays",
 )
-FADING = 0.4  # below a half: intervals on adaptive logs ask for floors that fall slowly
+FADING = 0.45  # below a half: intervals on adaptive logs ask for floors that fall slowly
 
 MEMORIES = (0.94, 0.02, 0.02, 0.02)  # most tastes last longer than a campaign
 RATES = 0.8  # that effects multiply, while no reward is negative
@@ -67,8 +67,8 @@ class AdaptiveThompson(ThompsonPolicy):
     with effects that multiply (:class:`~streams.core.policies.log_linear.LogLinear`).
     Probabilities are the mixture of theirs.
 
-    The floor is ``floor (1 + n / floor_fades)^-0.4`` after n examples: 0.02 where nothing is
-    known, 0.006 after 10,000. A constant one costs more the less there is left to learn, a
+    The floor is ``floor (1 + n / floor_fades)^-0.45`` after n examples: 0.02 where nothing is
+    known, 0.007 after 10,000. A constant one costs more the less there is left to learn, a
     third of all regret in a world where actions are hardly alike; one that falls more slowly
     than ``n^-1/2`` still leaves logs that other policies can be valued on [2]_
     (``tests/bench/test_adaptive_log.py`` measures that).

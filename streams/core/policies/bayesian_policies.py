@@ -25,10 +25,10 @@ MOST_KEPT = 16 << 20  # bytes of draws
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Draws for some actions: of each model that is mixed its weight, and its plans."""
+    """Draws for some actions: of each model that is mixed its weight, its plans, and itself."""
 
     actions: tuple[str, ...]
-    drawn: list[tuple[float, list[Plan]]]
+    drawn: list[tuple[float, list[Plan], BayesianModel]]
 
 
 class ThompsonPolicy(ModelPolicy, abc.ABC):
@@ -62,23 +62,23 @@ class ThompsonPolicy(ModelPolicy, abc.ABC):
         than 16 MiB each chunk still has its own.
         """
         kept, left = Kept(actions.ids, []), MOST_KEPT
-        for weight, plans in self._drawn(actions, rng):
+        for weight, plans, model in self._drawn(actions, rng):
             mine: list[Plan] = []
             for plan in plans:
                 left -= plan.weights.nbytes
                 if left < 0:
                     return self
                 mine.append(plan)
-            kept.drawn.append((weight, mine))
+            kept.drawn.append((weight, mine, model))
         frozen = copy.copy(self)
         frozen._kept = kept  # noqa: SLF001 - its own
         return frozen
 
     def _drawn(
         self, actions: ActionSet, rng: np.random.Generator
-    ) -> Iterator[tuple[float, Iterable[Plan]]]:
+    ) -> Iterator[tuple[float, Iterable[Plan], BayesianModel]]:
         made = self.reward_model.drawn(actions, rng, draws=self.draws, widen=self.exploration)
-        return ((weight, scaled(plans)) for weight, plans in made)
+        return ((weight, scaled(plans), model) for weight, plans, model in made)
 
     def _dist(
         self,

@@ -98,7 +98,7 @@ class DisjointLinear(BayesianModel):
 
     def drawn(
         self, actions: ActionSet, rng: np.random.Generator, *, draws: int, widen: float
-    ) -> Iterator[tuple[float, Iterable[FloatArray]]]:
+    ) -> Iterator[tuple[float, Iterable[FloatArray], BayesianModel]]:
         """Draw each action's weights, every action from its own random stream."""
         bounded_actions(len(actions), self.d)
         chunk = int(rng.integers(1 << 62))
@@ -115,7 +115,7 @@ class DisjointLinear(BayesianModel):
                 # (n_actions, draws, 1 + d_user), less what all share, the draws last
                 yield (plan - plan.mean(axis=0)).transpose(0, 2, 1)
 
-        yield 1.0, plans()
+        yield 1.0, plans(), self
 
     def rescale(self, factor: float) -> None:
         """Go on as if every reward so far had been multiplied by a factor."""

@@ -2,13 +2,13 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from schemas.errors import PolicyError
 from streams.core.policies.beliefs import Beliefs
-from streams.core.policies.data import ActionSet, BoolArray, Examples, FloatArray, IntArray
+from streams.core.policies.data import ActionSet, Examples, FloatArray, IntArray
 from streams.core.policies.effect_sizes import STEPS, EffectSizes
 from streams.core.policies.hierarchical_linear import REFIT, Finish, HierarchicalLinear
 from streams.core.policies.hierarchical_posterior import Hierarchy, Precisions
@@ -59,6 +59,8 @@ class LogLinear(HierarchicalLinear):
     ----------
     .. [1] McCullagh & Nelder 1989, Generalized Linear Models, chapter 9.
     """
+
+    COUNTS: ClassVar[bool] = True
 
     def __init__(self, d_user: int, d_action: int, beliefs: Beliefs) -> None:
         super().__init__(d_user, d_action, beliefs)
@@ -242,27 +244,13 @@ class LogLinear(HierarchicalLinear):
         means, variances = (np.stack([one[i] for one in columns], axis=1) for i in range(2))
         return means, variances
 
-    def shares(
-        self,
-        contexts: FloatArray,
-        actions: ActionSet,
-        eligible: BoolArray,
-        rng: np.random.Generator,
-        *,
-        draws: int,
-        widen: float,
-        handicap: FloatArray | None,
+    def on_scores(
+        self, contexts: FloatArray, actions: ActionSet, handicap: FloatArray
     ) -> FloatArray:
-        """Estimate how often each action is the best: the largest logarithm is.
-
-        A handicap in units of reward becomes what it takes off the expected reward's logarithm.
-        """
-        if handicap is not None:
-            share = handicap / np.maximum(self.expected(contexts, actions), TINY)
-            handicap = -np.log1p(-np.minimum(share, MOST))
-        return super().shares(
-            contexts, actions, eligible, rng, draws=draws, widen=widen, handicap=handicap
-        )
+        """Say what a handicap in units of reward takes off the expected reward's logarithm."""
+        share = handicap / np.maximum(self.expected(contexts, actions), TINY)
+        carried: FloatArray = -np.log1p(-np.minimum(share, MOST))
+        return carried
 
     # ---- state
 

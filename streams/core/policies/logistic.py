@@ -103,10 +103,10 @@ class SharedLogistic(BayesianModel):
 
     def drawn(
         self, actions: ActionSet, rng: np.random.Generator, *, draws: int, widen: float
-    ) -> Iterator[tuple[float, Iterable[FloatArray]]]:
+    ) -> Iterator[tuple[float, Iterable[FloatArray], BayesianModel]]:
         """Draw the shared weights: the action with the largest ``w' phi`` is the best."""
         weights = self.posterior.mean + widen * self.posterior.normals(draws, rng)
-        yield 1.0, plans_of(weights, actions.features)
+        yield 1.0, plans_of(weights, actions.features), self
 
     def on_scores(
         self, contexts: FloatArray, actions: ActionSet, handicap: FloatArray

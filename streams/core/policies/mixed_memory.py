@@ -14,6 +14,8 @@ from streams.core.policies.reward_model import BayesianModel
 __all__ = ["MixedMemory"]
 
 PART = 500  # examples
+TILT = 10.0  # how far a reward's noise may be from the mean's
+TINY = 1e-12
 SHARE = 0.005  # of the weight is given out anew at each part, so that none is out for good
 
 
@@ -29,7 +31,8 @@ class MixedMemory(BayesianModel):
     members
         Models that have learned nothing yet; the first forgets nothing.
     prior
-        What is made of each before anything was seen; positive.
+        What is made of each before anything was seen; positive. Where one does not apply, the
+        others share what is its.
 
     References
     ----------
@@ -81,10 +84,17 @@ class MixedMemory(BayesianModel):
         """Give how probable the examples were to each member, each example by itself.
 
         With one noise for all: that of clicks moves with their rate, and a short memory must not
-        win by following it.
+        win by following it. Where rewards are counted, who is likely to give one has the larger
+        noise, and is weighed by that.
         """
         rows = keys_of(new)
         found = [member.foreseen(new, rows) for member in self.members]
+        tilt = np.ones(len(new))
+        for member, (error, _) in zip(self.members, found, strict=True):
+            if member.applies and member.COUNTS:
+                means = np.maximum(new.rewards - error, 0.0)
+                tilt = np.clip(means / max(float(means.mean()), TINY), 1.0 / TILT, TILT)
+        found = [(error, variance * tilt) for error, variance in found]
         seen = min(float((error**2 / variance).mean()) for error, variance in found)
         noise = max(seen, self.members[0].noise_variance)
         return np.array(
@@ -111,7 +121,7 @@ class MixedMemory(BayesianModel):
 
     def drawn(
         self, actions: ActionSet, rng: np.random.Generator, *, draws: int, widen: float
-    ) -> Iterator[tuple[float, Iterable[FloatArray]]]:
+    ) -> Iterator[tuple[float, Iterable[FloatArray], BayesianModel]]:
         """Draw from each member: as if one were drawn by its weight, then drawn from.
 
         Before any example all actions are as good, and chosen alike: draws from the prior would
@@ -123,8 +133,8 @@ class MixedMemory(BayesianModel):
         for weight, member in zip(self.weights, self.members, strict=True):
             if weight * draws < 1.0:  # none of its draws would be among them
                 continue
-            for share, plans in member.drawn(actions, rng, draws=draws, widen=widen):
-                yield weight * share, plans
+            for share, plans, model in member.drawn(actions, rng, draws=draws, widen=widen):
+                yield weight * share, plans, model
 
     def rescale(self, factor: float) -> None:
         """Go on as if every reward so far had been multiplied by a factor."""

@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Iterable, Iterator, Mapping
+from typing import ClassVar
 
 import numpy as np
 
@@ -20,6 +21,7 @@ class PlanModel(BayesianModel):
 
     kept: KeptSums
     applies: bool = True  # to the rewards that came
+    COUNTS: ClassVar[bool] = False  # whether a reward's noise grows with its mean
 
     @property
     def is_new(self) -> bool:
@@ -102,8 +104,8 @@ class PlanModel(BayesianModel):
 
     def drawn(
         self, actions: ActionSet, rng: np.random.Generator, *, draws: int, widen: float
-    ) -> Iterator[tuple[float, Iterable[FloatArray]]]:
+    ) -> Iterator[tuple[float, Iterable[FloatArray], BayesianModel]]:
         """Draw each action's weights, every action from its own random stream."""
         bounded_actions(len(actions), self.p)
         plans = self.drawn_plans(actions, rng, draws, widen)
-        yield 1.0, (plan - plan.mean(axis=0) for plan in plans)
+        yield 1.0, (plan - plan.mean(axis=0) for plan in plans), self

@@ -118,7 +118,7 @@ class BayesianModel(RewardModel):
     @abc.abstractmethod
     def drawn(
         self, actions: ActionSet, rng: np.random.Generator, *, draws: int, widen: float
-    ) -> Iterator[tuple[float, Iterable[FloatArray]]]:
+    ) -> Iterator[tuple[float, Iterable[FloatArray], "BayesianModel"]]:
         """Draw each action's weights.
 
         Parameters
@@ -134,10 +134,10 @@ class BayesianModel(RewardModel):
 
         Yields
         ------
-        tuple[float, Iterable[FloatArray]]
-            Of each model that is mixed, how much is made of it, and its draws in parts
-            (n_actions, 1 + d_user, m), less what all actions share. Nothing: all actions are as
-            good.
+        tuple[float, Iterable[FloatArray], BayesianModel]
+            Of each model that is mixed, how much is made of it, its draws in parts
+            (n_actions, 1 + d_user, m), less what all actions share, and itself. Nothing: all
+            actions are as good.
         """
 
     def on_scores(
@@ -154,7 +154,7 @@ class BayesianModel(RewardModel):
         contexts: FloatArray,
         actions: ActionSet,
         eligible: BoolArray,
-        drawn: Iterable[tuple[float, Iterable[Plan]]],
+        drawn: Iterable[tuple[float, Iterable[Plan], "BayesianModel"]],
         handicap: FloatArray | None = None,
     ) -> FloatArray:
         """Estimate how often each action is the best, over draws that all users share.
@@ -177,12 +177,14 @@ class BayesianModel(RewardModel):
         FloatArray
             (n, n_actions); a row with nothing eligible is all 0.
         """
-        less = None if handicap is None else self.on_scores(contexts, actions, handicap)
         mixed = None
-        for weight, plans in drawn:
+        for weight, plans, model in drawn:
+            less = None if handicap is None else model.on_scores(contexts, actions, handicap)
             part = weight * shares_of_plans(contexts, eligible, plans, less)
             mixed = part if mixed is None else mixed + part
         if mixed is None:
-            return greedy_dist(np.zeros(eligible.shape) if less is None else -less, eligible)
+            return greedy_dist(
+                np.zeros(eligible.shape) if handicap is None else -handicap, eligible
+            )
         shares: FloatArray = mixed / np.maximum(mixed.sum(axis=1, keepdims=True), 1e-300)
         return shares

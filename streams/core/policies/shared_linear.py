@@ -98,9 +98,10 @@ class SharedLinear(BayesianModel):
 
     def drawn(
         self, actions: ActionSet, rng: np.random.Generator, *, draws: int, widen: float
-    ) -> Iterator[tuple[float, Iterable[FloatArray]]]:
+    ) -> Iterator[tuple[float, Iterable[FloatArray], BayesianModel]]:
         """Draw the shared weights, (draws, d)."""
-        yield 1.0, plans_of(self.posterior.draws(draws, rng, widen), actions.features)
+        plans = plans_of(self.posterior.draws(draws, rng, widen), actions.features)
+        yield 1.0, plans, self
 
     def rescale(self, factor: float) -> None:
         """Go on as if every reward so far had been multiplied by a factor."""

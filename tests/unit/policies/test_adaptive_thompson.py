@@ -74,7 +74,7 @@ def test_an_action_is_drawn_as_often_as_it_is_believed_to_be_the_better_of_two(
     may = np.ones((len(contexts), 2), dtype=bool)
     draws = 4_000
     drawn = model.drawn(two, np.random.default_rng(0), draws=draws, widen=1.0)
-    shares = model.shares(contexts, two, may, [(w, scaled(plans)) for w, plans in drawn])
+    shares = model.shares(contexts, two, may, [(w, scaled(plans), one) for w, plans, one in drawn])
     apart = np.subtract(*(laid_out(contexts, np.full(len(contexts), index)) for index in (0, 1)))
     spread = np.sqrt(model.noise_variance * ((apart @ cover) * apart).sum(axis=1))
     better = stats.t(df=82).cdf(apart @ mean / spread)  # 80 examples, and what the noise began with
@@ -199,7 +199,7 @@ def test_the_floor_fades_with_what_was_learned_and_is_part_of_what_is_drawn_from
     policy = AdaptiveThompson(3, 2, floor=0.1, floor_fades=100)
     assert policy.floor_now == 0.1
     policy.learn_many(examples(n=900, corrections=False))
-    assert policy.floor_now == pytest.approx(0.1 * 10.0**-0.4)
+    assert policy.floor_now == pytest.approx(0.1 * 10.0**-0.45)
     may = np.ones((len(contexts), len(actions)), dtype=bool)
     dist = policy.action_dist(contexts, actions, may, np.random.default_rng(0))
     assert dist.min() >= policy.floor_now / len(actions) - 1e-12

@@ -215,3 +215,31 @@ def test_what_a_user_was_just_sent_stands_back_in_units_of_reward(actions, rates
     handicap = np.where(np.arange(len(actions)) == best[:, None], 1.0, 0.0)
     dist = policy.action_dist(contexts, actions, may, np.random.default_rng(0), handicap=handicap)
     assert dist[np.arange(len(best)), best].max() == 0.0
+
+
+def test_clicks_whose_effects_multiply_are_told_from_sums(actions, rates):
+    rates[:, 1:3] += 0.6
+    rng = np.random.default_rng(15)
+    policy = AdaptiveThompson(3, 2)
+    for day in range(3):
+        policy.learn_many(clicks(rng, actions, rates, 2_000, day))
+    assert policy.reward_model.weights[-1] > 0.9
+
+
+def test_clicks_that_add_up_are_told_from_products(actions):
+    rng = np.random.default_rng(16)
+    policy = AdaptiveThompson(3, 2)
+    for day in range(6):
+        x = rng.uniform(-1.0, 1.0, size=(2_000, 3))
+        taken = rng.integers(len(actions), size=2_000)
+        means = 0.5 + x @ np.array([0.3, 0.1, -0.08])
+        chunk = Examples(
+            contexts=x,
+            actions=tuple(actions.ids[index] for index in taken),
+            action_features=actions.features[taken],
+            rewards=(rng.random(2_000) < means).astype(float),
+            previous=np.full(2_000, np.nan),
+            at_ms=np.full(2_000, day * DAY_MS),
+        )
+        policy.learn_many(chunk)
+    assert policy.reward_model.weights[-1] < 0.2
