@@ -18,9 +18,10 @@ from streams.agents.state import (
     update_prefix,
 )
 from streams.core.encoding import ContextEncoder, release_label
-from streams.core.policies import Policy, from_bytes, to_bytes
+from streams.core.policies import Policy, to_bytes
 from streams.core.reward_units import fold_in_units, unit_of
 from streams.core.schedule import CampaignState
+from streams.core.snapshots import policy_of
 from streams.core.warm_start import first_policy, warm_start
 from streams.kafka.transaction import Transaction
 
@@ -48,7 +49,7 @@ class Learner:
     def learn(self, tx: Transaction, state: CampaignState, now_ms: int, until: int) -> None:
         """Fold what has come back of the waves up to one into a new snapshot."""
         snapshot = self.newest(tx, state, now_ms)
-        policy = from_bytes(snapshot.state)
+        policy = policy_of(snapshot)
         keys, updates = [], []
         for key, raw in tx.scan(update_prefix(state.campaign.campaign_id)):
             update = tx.codec.decode(raw, LearningUpdate)
@@ -109,7 +110,7 @@ class Learner:
                 f"{learned.encoder_version}, here {encoder.version}: the first wave waits until "
                 "they are the same, or until warm_start is removed"
             )
-        policy = from_bytes(learned.state)
+        policy = policy_of(learned)
         if learned.reward_scale:
             policy.rescale(unit_of(learned))  # this campaign begins with rewards as they are
         return warm_start(campaign, source, policy, encoder)

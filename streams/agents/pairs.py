@@ -27,8 +27,9 @@ from streams.agents.state import (
 from streams.agents.warm_up import COMPLETE, ReadLog, WarmUp
 from streams.core.encoding import ContextEncoder, LoadedRelease
 from streams.core.learning import fold_updates
-from streams.core.policies import Policy, from_bytes, to_bytes
+from streams.core.policies import Policy, to_bytes
 from streams.core.schedule import CampaignState
+from streams.core.snapshots import policy_of
 from streams.core.warm_start import first_policy
 from streams.kafka.transaction import Transaction
 from streams.releases.offered import Standing
@@ -138,7 +139,7 @@ class Pairs:
                 tx.put(key, str(int(tx.get(key) or b"0") + rows).encode())
         for label in state.pairs:
             snapshot = _pair(tx, state, label)
-            policy = from_bytes(snapshot.state)
+            policy = policy_of(snapshot)
             fold_updates(policy, updates, campaign, self._of(campaign, label))
             learned = dataclasses.replace(snapshot, state=to_bytes(policy), version=state.version)
             self._keep(tx, state, label, learned)

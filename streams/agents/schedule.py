@@ -31,10 +31,11 @@ from streams.agents.state import (
 from streams.core.audience import instalment
 from streams.core.encoding import ContextEncoder, action_set
 from streams.core.parts import half_lives_of
-from streams.core.policies import from_bytes, validate
+from streams.core.policies import validate
 from streams.core.reward_units import check_units
 from streams.core.schedule import CampaignState, Due, WaveState, due, report, start_wave
 from streams.core.segments import compile_segment
+from streams.core.snapshots import policy_of
 from streams.core.warm_start import first_policy
 from streams.kafka.transaction import Incoming, Transaction
 
@@ -207,7 +208,7 @@ class LeadCampaigns:
         if campaign.triggered:
             self._put_aside(tx, state, now_ms)
         snapshot = self._learner.led(tx, state, now_ms)
-        policy = from_bytes(snapshot.state)
+        policy = policy_of(snapshot)
         half_lives_ms = half_lives_of(campaign, policy)
         state.half_lives_ms = list(policy.half_lives_ms)
         wave = start_wave(state, self._user_shards, snapshot.encoder_version, now_ms)

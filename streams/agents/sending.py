@@ -22,9 +22,9 @@ from streams.agents.state import (
 from streams.core.encoding import LoadedRelease, release_label
 from streams.core.learning import Outcome, add_tallies, decision_tally
 from streams.core.ledger import Ledger
-from streams.core.policies import from_bytes
 from streams.core.profiles import note_action, note_send
 from streams.core.reward_units import unit_of
+from streams.core.snapshots import policy_of
 from streams.core.waves import Choice, Wave
 from streams.kafka.transaction import Transaction
 
@@ -69,7 +69,7 @@ class PinnedWaves:
             release = None if label is None else self._known.encoder(label)
             if label is not None and release is None:
                 return None
-            policy, unit = from_bytes(snapshot.state), unit_of(snapshot)
+            policy, unit = policy_of(snapshot), unit_of(snapshot)
             wave = self._waves[key] = Wave(start, policy, release, unit)
         return wave
 

@@ -21,7 +21,7 @@ from streams.commands.log_mapping_file import read_mapping
 from streams.core.encoding import action_set
 from streams.core.evaluation import Estimate
 from streams.core.evaluation.held_out import HeldOut, Valuation, value_held_out
-from streams.core.policies import from_bytes
+from streams.core.snapshots import policy_of
 from streams.settings import load_settings
 from streams.simulation.figures import Figure, write_figures
 from streams.simulation.log_deployment import Deployment
@@ -138,7 +138,7 @@ def _with_progress(
 def _value(replayed: Replayed) -> Valuation:
     actions = action_set(replayed.campaign)
     held_out = HeldOut.of(replayed.held_out, actions)
-    policy = from_bytes(replayed.learned.state)
+    policy = policy_of(replayed.learned)
     rng = np.random.default_rng(seed_of(replayed.campaign.campaign_id, "held-out"))
     return value_held_out(policy, actions, held_out, rng)
 

@@ -1,10 +1,12 @@
-"""Snapshots that exceed a message: cut into parts, and put together again."""
+"""Snapshots: cut into parts where they exceed a message, put together again, and read."""
 
 from dataclasses import replace
 
+from schemas.errors import PolicyError
 from schemas.learning import PolicySnapshot
+from streams.core.policies import Policy, from_bytes
 
-__all__ = ["SnapshotParts", "cut_snapshot", "part_key"]
+__all__ = ["SnapshotParts", "cut_snapshot", "part_key", "policy_of"]
 
 PART_BYTES = 4 * 1024 * 1024  # of a policy's state: half of what the topics take under one key
 
@@ -19,6 +21,22 @@ def cut_snapshot(snapshot: PolicySnapshot) -> list[PolicySnapshot]:
         replace(snapshot, state=piece, part=number, parts=len(pieces))
         for number, piece in enumerate(pieces)
     ]
+
+
+def policy_of(snapshot: PolicySnapshot) -> Policy:
+    """Read a whole snapshot's policy.
+
+    Raises
+    ------
+    PolicyError
+        If it is of another format, damaged, or of a policy that is unknown; it names the campaign.
+    """
+    try:
+        return from_bytes(snapshot.state)
+    except PolicyError as error:
+        raise PolicyError(
+            f"campaign {snapshot.campaign_id}, policy version {snapshot.version}: {error}"
+        ) from error
 
 
 def part_key(key: str, part: int) -> str:

@@ -153,7 +153,7 @@ def _drawn(squares: FloatArray, believed: float) -> float:
 
 
 def _drawn_each(squares: FloatArray, axis: int) -> FloatArray:
-    sizes = (squares.sum(axis=axis) + ALIKE) / (squares.shape[axis] + ALIKE)
+    sizes: FloatArray = (squares.sum(axis=axis) + ALIKE) / (squares.shape[axis] + ALIKE)
     if not sizes.size:
         return sizes
     # their common factor belongs to the group

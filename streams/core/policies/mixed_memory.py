@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from schemas.errors import PolicyError
-from streams.core.policies.data import ActionSet, Examples, FloatArray
+from streams.core.policies.data import ActionSet, BoolArray, Examples, FloatArray
 from streams.core.policies.kept_sums import bounded_actions, keys_of
 from streams.core.policies.plans import PlanModel
 from streams.core.policies.reward_model import BayesianModel

@@ -1,6 +1,10 @@
 from dataclasses import replace
 
-from streams.core.snapshots import PART_BYTES, SnapshotParts, cut_snapshot, part_key
+import pytest
+
+from schemas.errors import PolicyError
+from streams.core.policies import to_bytes
+from streams.core.snapshots import PART_BYTES, SnapshotParts, cut_snapshot, part_key, policy_of
 from tests.unit.agents.shard import campaign, frozen
 
 SNAPSHOT = replace(frozen(campaign()), state=bytes(range(256)) * (PART_BYTES // 100), version=3)
@@ -50,3 +54,15 @@ def test_a_deleted_snapshot_is_gone_with_its_first_part():
     assert found.get("spring/0") == SNAPSHOT
     found.drop("spring/0")
     assert found.get("spring/0") is None
+
+
+def test_a_policy_of_another_format_is_refused_with_its_campaign():
+    snapshot = frozen(campaign())
+    assert to_bytes(policy_of(snapshot)) == snapshot.state
+    older = snapshot.state[:4] + (1).to_bytes(2, "little") + snapshot.state[6:]
+    says = (
+        rf"campaign {snapshot.campaign_id}, policy version {snapshot.version}: "
+        r"policy snapshot format must be 2, got 1: run the version that wrote it"
+    )
+    with pytest.raises(PolicyError, match=says):
+        policy_of(replace(snapshot, state=older))

@@ -28,7 +28,7 @@ def test_a_handicap_counts_against_kept_draws_too(policy, actions, contexts):
     worst[:, 1] = 1e9
     kept = policy.with_kept_draws(actions, np.random.default_rng(0))
     dist = kept.action_dist(contexts, actions, everybody, np.random.default_rng(1), handicap=worst)
-    np.testing.assert_allclose(dist[:, 1], policy.floor / len(actions))
+    np.testing.assert_allclose(dist[:, 1], policy.floor_now / len(actions))
 
 
 def test_draws_that_are_too_large_are_not_kept(actions):

@@ -5,10 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from streams.core.policies import Examples, LinearThompson, LogisticThompson, Statistics
+from streams.core.policies import (
+    ActionSet,
+    Examples,
+    LinearThompson,
+    LogisticThompson,
+    Statistics,
+)
 from streams.core.policies.beliefs import Beliefs
 from streams.core.policies.hierarchical_linear import HierarchicalLinear
 from streams.core.policies.linear_statistics import statistics_of
+from streams.core.policies.log_linear import LogLinear
 
 CHUNK, CHUNKS = 1_000, 10_000
 
@@ -113,3 +120,29 @@ def test_logistic_curvature_stays_definite_over_many_chunks():
     none = policy.reward_model.posterior.mean[1:]
     assert np.abs(none).max() < 0.05  # nothing matters in this world
     assert policy.reward_model.posterior.mean[0] == pytest.approx(np.log(0.03 / 0.97), abs=0.05)
+
+
+def test_ten_million_updates_leave_what_is_believed_of_rates_definite():
+    rng = np.random.default_rng(6)
+    model, parts = LogLinear(2, 1, Beliefs()), []
+    a = rng.normal(size=(10, 1))
+    for _ in range(10):
+        x = rng.normal(size=(CHUNK, 2))
+        x[:, 1] = x[:, 0] + 1e-6 * x[:, 1]  # one feature nearly repeats another
+        taken = rng.integers(len(a), size=CHUNK)
+        rates = 0.05 * np.exp(0.3 * x[:, 0] * a[taken, 0])
+        clicks = (rng.random(CHUNK) < rates).astype(np.float64)
+        part = LogLinear(2, 1, Beliefs())
+        part.learn(replace(chunk_of(x, a[taken], clicks), actions=tuple(map(str, taken))))
+        parts.append(part.kept)
+    for step in range(CHUNKS):
+        model.kept.fold(parts[step % 10])
+    model.came = {key: (0.05 * sums.n, 0.05 * sums.n) for key, sums in model.kept.sums.items()}
+    for _ in range(20):
+        model._since = CHUNK * CHUNKS
+        model.fit_scales()
+    assert (np.diagonal(model.hierarchy.theta.factor) > 0.0).all()
+    assert np.isfinite(model.hierarchy.root).all()
+    actions = ActionSet(ids=tuple(map(str, range(10))), features=a)
+    middle = model.expected(np.zeros((1, 2)), actions)
+    np.testing.assert_allclose(middle, 0.05, rtol=0.2)
