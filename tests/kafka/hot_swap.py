@@ -209,6 +209,11 @@ def prepare(loop: Deployment, users: list[str], workers: int, folder: Path) -> A
         60,
         "the release in shadow has its policy",
     )
+    wait_until(  # before, no event asks for anything
+        lambda: sum(key[1].startswith(b"g") for key in loop.state()) == loop.users,
+        60,
+        "the campaign's first wave has come to every shard",
+    )
     return announcer
 
 
