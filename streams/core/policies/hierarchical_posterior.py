@@ -16,6 +16,7 @@ from streams.core.policies.shared_linear import NOISE_WEIGHT
 __all__ = ["GROUPS", "Hierarchy", "Precisions", "fitted_precisions"]
 
 JITTER = 1e-10  # on a diagonal of ones
+SHARED = 3  # of the groups; the others are an action's own
 GROUPS = 5  # effects of user, action, both; and an action's own level and effects of the user
 # candidate precisions, as factors of the believed one: up to hardly any effect at all
 STEPS = tuple(float(10.0**power) for power in (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5))
@@ -56,6 +57,63 @@ class Precisions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Alone:
+    """What the examples say, with each action's own integrated out: it depends on ``own`` alone.
+
+    Attributes
+    ----------
+    inverse, root, half_log_det
+        As of :class:`Hierarchy`; half the logarithm of the product of all determinants.
+    gram, information
+        What is left for Theta, (p q, p q) and (p q,).
+    explained
+        Of the sum of squares.
+    """
+
+    inverse: FloatArray
+    root: FloatArray
+    half_log_det: float
+    gram: FloatArray
+    information: FloatArray
+    explained: float
+
+    @classmethod
+    def of(cls, stack: Stack, own: FloatArray) -> "Alone":
+        """Take a Schur complement for each action: a hundred of them cost a hundred small systems.
+
+        Parameters
+        ----------
+        own
+            Precisions of what is an action's own, (p,).
+        """
+        p, q = len(own), stack.acts.shape[1]
+        acts, moments = stack.acts, stack.moments
+        # (U + P)^-1 of each action, by Cholesky factors of what has a diagonal of ones
+        whole = stack.grams + np.diag(own)  # (K, p, p)
+        scale = 1.0 / np.sqrt(np.diagonal(whole, axis1=1, axis2=2))  # (K, p)
+        unit = whole * scale[:, :, None] * scale[:, None, :] + JITTER * np.eye(p)
+        factor = np.linalg.cholesky(unit)
+        root = scale[:, :, None] * np.linalg.inv(factor).transpose(0, 2, 1)
+        inverse = root @ root.transpose(0, 2, 1)
+        # what is left for Theta: U - U (U + P)^-1 U = P - P (U + P)^-1 P
+        left = np.diag(own) - own[:, None] * inverse * own
+        left = (left + left.transpose(0, 2, 1)) / 2.0
+        solved = (inverse @ moments[:, :, None])[:, :, 0]  # (U + P)^-1 m, (K, p)
+        pairs = (acts[:, :, None] * acts[:, None, :]).reshape(len(acts), q * q)
+        folded = (left.reshape(len(acts), p * p).T @ pairs).reshape(p, p, q, q)
+        return cls(
+            inverse=inverse,
+            root=root,
+            half_log_det=float(
+                np.log(np.diagonal(factor, axis1=1, axis2=2)).sum() - np.log(scale).sum()
+            ),
+            gram=folded.transpose(0, 2, 1, 3).reshape(p * q, p * q),
+            information=((own * solved).T @ acts).ravel(),
+            explained=float((moments * solved).sum()),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hierarchy:
     """Theta, and ``w_k = Theta (1, a_k)' + v_k`` of each action that was sent, given Theta.
 
@@ -90,53 +148,40 @@ class Hierarchy:
         return self.rate / self.shape
 
     @classmethod
-    def of(cls, stack: Stack, prior: Precisions, noise_variance: float) -> "Hierarchy":
+    def of(
+        cls, stack: Stack, prior: Precisions, noise_variance: float, alone: Alone | None = None
+    ) -> "Hierarchy":
         """Condition the prior on the examples that were summed up.
 
-        What is an action's own is integrated out by its Schur complement: a hundred actions cost
-        a hundred small systems, and one of Theta's size.
+        Parameters
+        ----------
+        alone
+            Of the same stack and ``prior.own``, where it is known already.
         """
-        own, (p, q) = prior.own, prior.shared.shape
-        acts, moments = stack.acts, stack.moments
-        # (U + P)^-1 of each action, by Cholesky factors of what has a diagonal of ones
-        whole = stack.grams + np.diag(own)  # (K, p, p)
-        scale = 1.0 / np.sqrt(np.diagonal(whole, axis1=1, axis2=2))  # (K, p)
-        unit = whole * scale[:, :, None] * scale[:, None, :] + JITTER * np.eye(p)
-        factor = np.linalg.cholesky(unit)
-        root = scale[:, :, None] * np.linalg.inv(factor).transpose(0, 2, 1)
-        inverse = root @ root.transpose(0, 2, 1)
-        # what is left for Theta: U - U (U + P)^-1 U = P - P (U + P)^-1 P
-        left = np.diag(own) - own[:, None] * inverse * own
-        left = (left + left.transpose(0, 2, 1)) / 2.0
-        solved = (inverse @ moments[:, :, None])[:, :, 0]  # (U + P)^-1 m, (K, p)
-        pairs = (acts[:, :, None] * acts[:, None, :]).reshape(len(acts), q * q)
-        folded = (left.reshape(len(acts), p * p).T @ pairs).reshape(p, p, q, q)
-        gram = folded.transpose(0, 2, 1, 3).reshape(p * q, p * q)
+        own = prior.own
+        alone = alone or Alone.of(stack, own)
         flat, mean = prior.shared.ravel(), prior.mean.ravel()
-        information = ((own * solved).T @ acts).ravel() + flat * mean
-        theta = Gaussian.solved(gram + np.diag(flat), information)
+        information = alone.information + flat * mean
+        theta = Gaussian.solved(alone.gram + np.diag(flat), information)
         residual = (
             stack.power
             + float((flat * mean) @ mean)
-            - float((moments * solved).sum())
+            - alone.explained
             - float(theta.mean @ information)
         )
         shape = (NOISE_WEIGHT + stack.weight) / 2.0
         rate = (noise_variance * NOISE_WEIGHT + max(residual, 0.0)) / 2.0
-        half_log_det = float(
-            np.log(np.diagonal(factor, axis1=1, axis2=2)).sum() - np.log(scale).sum()
-        )
         evidence = (
-            (np.log(flat).sum() + len(acts) * np.log(own).sum()) / 2.0
+            (np.log(flat).sum() + len(stack.acts) * np.log(own).sum()) / 2.0
             - theta.half_log_det
-            - half_log_det
+            - alone.half_log_det
             - shape * np.log(rate)
         )
         return cls(
             stack=stack,
             theta=theta,
-            inverse=inverse,
-            root=root,
+            inverse=alone.inverse,
+            root=alone.root,
             shape=shape,
             rate=rate,
             evidence=float(evidence),
@@ -184,9 +229,14 @@ def fitted_precisions(
 
     As :func:`~streams.core.policies.prior_scale.fit_scales`, from the factors that stood before.
     """
+    known: dict[tuple[float, ...], Alone] = {}
 
     def solved(trial: tuple[float, ...]) -> Hierarchy:
-        return Hierarchy.of(stack, Precisions.of(p, q, beliefs, trial), beliefs.noise_variance)
+        prior = Precisions.of(p, q, beliefs, trial)
+        alone = known.get(trial[SHARED:])
+        if alone is None:
+            alone = known[trial[SHARED:]] = Alone.of(stack, prior.own)
+        return Hierarchy.of(stack, prior, beliefs.noise_variance, alone)
 
     chosen, best = factors, solved(factors)
     score = best.evidence + _belief(chosen)
