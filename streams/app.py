@@ -42,7 +42,7 @@ from streams.agents.triggers import Triggers
 from streams.kafka.assignor import CoPartitionedAssignor
 from streams.kafka.conductor import chunks
 from streams.kafka.followers import Follower
-from streams.kafka.heaps import take_memory
+from streams.kafka.heaps import share_one_heap, take_memory
 from streams.kafka.provision import Shape, TopicState, ensure_topics
 from streams.kafka.reach import require_broker
 from streams.kafka.shard import Handler, ShardConfig, ShardKind, Step
@@ -134,6 +134,7 @@ class Worker:
         self._triggers = Triggers(self._known, settings.chunk_size, self._clock)
         self._kinds = _kinds(settings)
         self._app = self._faust_app()
+        self._store_options = StoreOptions(settings.store_cache_mb)
         self._shards = self._make_shards()
         self._attach_agents()
         self._health = HealthServer(
@@ -191,7 +192,7 @@ class Worker:
             directory=settings.data_dir.expanduser() / "shards",
             transaction_timeout_s=settings.transaction_timeout_s,
             codec=self._codec,
-            store_options=StoreOptions(settings.store_cache_mb),
+            store_options=self._store_options,
             topic_ids={name: state.topic_id for name, state in topics.items()},
             partitions={name: state.partitions for name, state in topics.items()},
         )
@@ -314,6 +315,7 @@ class Worker:
         gc.collect()
         gc.freeze()  # what is there now stays: it need not be looked through again and again
         gc.set_threshold(GARBAGE_AFTER)
+        await asyncio.to_thread(take_memory, self._store_options.left_mb)
         self._shards.may_work.set()
         log.info("worker_ready", pid=os.getpid())
         while True:  # nor does it go on with what was true when its follower ended
@@ -340,7 +342,7 @@ def run_worker(settings: Settings) -> NoReturn:
     GroundswellError
         If no broker answers, or the topics are not as they must be.
     """
-    take_memory(settings.store_cache_mb)
+    share_one_heap(2 * settings.store_cache_mb)
     check_overrides()
     require_broker(settings.bootstrap)
     logging.getLogger("faust").setLevel(logging.WARNING)

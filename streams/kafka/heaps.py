@@ -3,7 +3,7 @@
 import ctypes
 from contextlib import suppress
 
-__all__ = ["take_memory"]
+__all__ = ["share_one_heap", "take_memory"]
 
 # malloc.h of glibc
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
@@ -12,28 +12,36 @@ MAPPED = 128 * 1024
 MB = 1024 * 1024
 
 
-def take_memory(store_mb: int) -> None:
-    """Let all threads share one heap, and take what the stores will need of it at once.
+def share_one_heap(kept_mb: int) -> None:
+    """Let all threads share one heap, where malloc is glibc's; elsewhere it does nothing.
 
     glibc gives nearly each thread a heap of its own, and what was freed in one is of no use to the
-    others: of a worker's 450 MB after a quarter of an hour, 200 stood in such heaps. And RocksDB's
-    cache fills over hours: what a worker will need is to be seen when it starts. To be called
-    before there are threads; where malloc is not glibc's it does nothing.
+    others: of a worker's 450 MB after a quarter of an hour, 200 stood in such heaps. To be called
+    before there are threads.
 
     Parameters
     ----------
-    store_mb
-        Memory of RocksDB in this worker.
+    kept_mb
+        So much that is free is not given back to the system.
     """
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
         libc.mallopt(M_ARENA_MAX, 1)
         libc.mallopt(M_MMAP_THRESHOLD, MAPPED)
-        libc.mallopt(M_TRIM_THRESHOLD, 2 * store_mb * MB)
+        libc.mallopt(M_TRIM_THRESHOLD, kept_mb * MB)
+
+
+def take_memory(mb: int) -> None:
+    """Take so much for the heap now, so that what a worker will need is seen when it starts.
+
+    RocksDB's cache fills over hours.
+    """
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
         libc.malloc.restype = ctypes.c_void_p
         libc.malloc.argtypes = [ctypes.c_size_t]
         libc.free.argtypes = [ctypes.c_void_p]
-        taken = [libc.malloc(CHUNK) for _ in range(store_mb * MB // CHUNK)]
+        taken = [libc.malloc(CHUNK) for _ in range(mb * MB // CHUNK)]
         for place in filter(None, taken):
             ctypes.memset(place, 0, CHUNK)
         for place in taken:

@@ -31,10 +31,17 @@ class StoreOptions:
     """
 
     def __init__(self, cache_mb: int) -> None:
+        self._cache_mb = cache_mb
         self._cache = Cache(cache_mb * 1024 * 1024)
         self._unwritten = WriteBufferManager.new_write_buffer_manager_with_cache(
             cache_mb * 1024 * 1024 // 2, False, self._cache
         )
+
+    @property
+    def left_mb(self) -> int:
+        """Memory that the stores may still take."""
+        used: int = self._cache.get_usage()
+        return max(self._cache_mb - used // (1024 * 1024), 0)
 
     def make(self) -> Options:
         """Options of one store."""

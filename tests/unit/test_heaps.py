@@ -11,9 +11,9 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="heaps
 # Each thread holds memory of its own; a heap of glibc lies at a multiple of 64 MiB.
 COUNT_HEAPS = """
 import ctypes, sys, threading
-from streams.kafka.heaps import take_memory
+from streams.kafka.heaps import share_one_heap
 if sys.argv[1] == "one":
-    take_memory(8)
+    share_one_heap(8)
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 done, all_hold = threading.Event(), threading.Barrier(17)
@@ -31,11 +31,12 @@ print(sum(start % (64 << 20) == 0 for start in starts))
 """
 WATCH_MEMORY = """
 import ctypes
-from streams.kafka.heaps import take_memory
+from streams.kafka.heaps import share_one_heap, take_memory
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
+share_one_heap(64)
 sizes = [resident()]
 take_memory(32)
 sizes.append(resident())
