@@ -92,6 +92,10 @@ class ReleaseError(EncoderError):
     """A release of an encoder that is refused: the one in use goes on."""
 
 
+class StoreError(ReleaseError):
+    """A store of releases that does not answer, or lacks a file: later it may have it."""
+
+
 class BusError(GroundswellError):
     """Kafka, or the way to it."""
 

@@ -8,7 +8,7 @@ pairs that both know everything, and nothing is forgotten.
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol
 
 import structlog
@@ -39,6 +39,7 @@ __all__ = ["Pairs", "Releases"]
 log = structlog.get_logger()
 
 AGAIN_S = 30.0  # a warm-up that failed is tried again after so long
+AWAY_S = 600.0  # so long a campaign waits for a release that only a pair needs
 
 
 class Releases(Protocol):
@@ -52,8 +53,8 @@ class Releases(Protocol):
         """A release; None while it is not loaded."""
         ...
 
-    def refusals(self) -> dict[str, str]:
-        """Why releases are not loaded, by label."""
+    def unfit(self) -> Collection[str]:
+        """Labels of releases that failed a check."""
         ...
 
 
@@ -77,11 +78,15 @@ class Pairs:
         self._clock = clock
         self._warming: dict[tuple[str, str], WarmUp] = {}
         self._failed: dict[tuple[str, str], float] = {}  # when to try again
+        self._away: dict[
+            tuple[str, str], float
+        ] = {}  # since when a release of a pair is waited for
 
     def ready(self, tx: Transaction, state: CampaignState) -> bool:
         """Whether the campaign can be led now: every release that its policies need is loaded.
 
-        A pair whose release is refused is let go; the leading one is waited for.
+        A pair whose release fails a check is let go, and one whose store is away for ten minutes;
+        the leading one is waited for.
         """
         campaign = state.campaign
         if campaign.encoder is None:
@@ -90,10 +95,19 @@ class Pairs:
             live = self._releases.standing(campaign.encoder).live
             return live is not None and self._fits(campaign, live)
         missing = [label for label in state.pairs if self._releases.encoder(label) is None]
-        refused = [label for label in missing if label in self._releases.refusals()]
-        for label in refused:
+        if self._releases.encoder(state.leading) is None:
+            return False
+        gone = [label for label in missing if self._is_gone(campaign.campaign_id, label)]
+        for label in [label for label in state.pairs if label in gone or label not in missing]:
+            self._away.pop((campaign.campaign_id, label), None)
+        for label in gone:
             self._drop(tx, state, label)
-        return self._releases.encoder(state.leading) is not None and missing == refused
+        return missing == gone
+
+    def _is_gone(self, campaign_id: str, label: str) -> bool:
+        """Whether a release that is not loaded is waited for no longer."""
+        since = self._away.setdefault((campaign_id, label), self._clock())
+        return label in self._releases.unfit() or self._clock() - since > AWAY_S
 
     def encoder(self, state: CampaignState) -> ContextEncoder:
         """What makes contexts for the leading policy, or the first one; `ready` must have held."""

@@ -80,7 +80,7 @@ def promote(before: EncoderReleases, version: str, now_ms: int) -> EncoderReleas
             f"{version}` first, so that policies are warm when it is promoted"
         )
     _check_newer(before, version)
-    return _step(before, now_ms, live=version, previous=before.live, shadow=None)
+    return _step(before, now_ms, live=version, previous=before.live, shadow=None, rollback=False)
 
 
 def rollback(before: EncoderReleases, now_ms: int) -> EncoderReleases:
@@ -110,10 +110,13 @@ def _check_newer(before: EncoderReleases, version: str) -> None:
 
 
 def _step(before: EncoderReleases, now_ms: int, **changes: object) -> EncoderReleases:
-    """The next step; workers take the newest."""
+    """The next step; workers take the newest.
+
+    What is live by a rollback stays so: a worker that was away may see no step but the last.
+    """
     return dataclasses.replace(
         before,
-        **{"rollback": False, **changes},  # type: ignore[arg-type]
+        **changes,  # type: ignore[arg-type]
         step=before.step + 1,
         changed_at_ms=now_ms,
     )

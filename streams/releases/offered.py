@@ -8,7 +8,8 @@ from typing import Protocol
 import structlog
 
 from schemas.encoder_releases import EncoderRelease, EncoderReleases
-from schemas.errors import ReleaseError
+from schemas.errors import ReleaseError, StoreError
+from schemas.manifest import version_order
 from streams.releases.encoder import Encoder
 from streams.releases.metrics import LIVE, LOAD_SECONDS, REFUSED
 
@@ -73,6 +74,8 @@ class Offered:
         self._standing: dict[str, Standing] = {}
         self._asked: dict[str, None] = {}  # labels that running waves are pinned to
         self._refused: dict[str, tuple[float, str]] = {}  # by label: try again when, and why
+        self._unfit: set[str] = set()  # those of them that failed a check
+        self._older: dict[str, str] = {}  # by encoder: why what is announced does not go live
         self._changed = threading.Condition()
         self._ended = False
         self._thread = threading.Thread(target=self._run, name="encoder-releases", daemon=True)
@@ -99,6 +102,7 @@ class Offered:
                 for label, held in self._refused.items()
                 if label.partition("@")[0] != name
             }
+            self._settle(name, announced)  # what is loaded waits for no other's fetch
             self._changed.notify()
 
     def standing(self, name: str) -> Standing:
@@ -123,7 +127,19 @@ class Offered:
     def refusals(self) -> dict[str, str]:
         """Why releases that are wanted were refused, by label."""
         with self._changed:
-            return {label: reason for label, (_, reason) in self._refused.items()}
+            older = {self._announced_live(name): reason for name, reason in self._older.items()}
+            return older | {label: reason for label, (_, reason) in self._refused.items()}
+
+    def unfit(self) -> frozenset[str]:
+        """Labels of the refused releases that failed a check: it is not their store that is away.
+
+        Only a new step changes that.
+        """
+        with self._changed:
+            return frozenset(self._unfit & set(self._refused))
+
+    def _announced_live(self, name: str) -> str:
+        return f"{name}@{self._announced[name].live}"
 
     def _run(self) -> None:
         while (wanted := self._wait_for_wanted()) is not None:
@@ -146,18 +162,21 @@ class Offered:
         return max(min(times) - time.monotonic(), 0.0) + 0.01 if times else None
 
     def _next_wanted(self) -> tuple[str, EncoderRelease, EncoderReleases] | None:
-        now = time.monotonic()
+        now, wanted = time.monotonic(), set()
         for name, announced in self._announced.items():
             roles = filter(None, (announced.live, announced.previous, announced.shadow))
             asked = [label.partition("@")[2] for label in self._asked if _of(label, name)]
             for version in dict.fromkeys([*roles, *asked]):
                 label = f"{name}@{version}"
+                wanted.add(label)
                 refused = self._refused.get(label)
                 if label in self._loaded or (refused is not None and refused[0] > now):
                     continue
                 release = next((r for r in announced.releases if r.version == version), None)
                 if release is not None:
                     return name, release, announced
+        # What nobody asks for any more is not tried again.
+        self._refused = {label: at for label, at in self._refused.items() if label in wanted}
         return None
 
     def _load(self, name: str, release: EncoderRelease, announced: EncoderReleases) -> None:
@@ -172,11 +191,11 @@ class Offered:
                 rollback=announced.rollback,
             )
         except ReleaseError as error:
-            self._refuse(label, str(error))
+            self._refuse(label, str(error), unfit=not isinstance(error, StoreError))
             return
         except Exception as error:  # whatever it was: the last good one goes on serving
             log.exception("encoder_loading_failed", release=label)
-            self._refuse(label, f"{type(error).__name__}: {error}")
+            self._refuse(label, f"{type(error).__name__}: {error}", unfit=False)
             return
         LOAD_SECONDS.labels(label).set(time.monotonic() - started)
         with self._changed:  # what is spare goes as this comes
@@ -185,10 +204,11 @@ class Offered:
             self._settle(name, self._announced[name])
         log.info("encoder_loaded", release=label, seconds=round(time.monotonic() - started, 2))
 
-    def _refuse(self, label: str, reason: str) -> None:
+    def _refuse(self, label: str, reason: str, *, unfit: bool) -> None:
         with self._changed:
             before = self._refused.get(label)
             self._refused[label] = (time.monotonic() + self._retry_s, reason)
+            (self._unfit.add if unfit else self._unfit.discard)(label)
         name, _, version = label.partition("@")
         REFUSED.labels(name, version).inc()
         if before is None or before[1] != reason:
@@ -203,8 +223,9 @@ class Offered:
 
         before = self.standing(name)
         last_good = None if announced.live is None else before.live
+        live = None if self._is_older(name, announced, before.live) else loaded(announced.live)
         standing = Standing(
-            live=loaded(announced.live) or last_good,
+            live=live or last_good,
             shadow=loaded(announced.shadow),
             previous=loaded(announced.previous),
         )
@@ -214,6 +235,27 @@ class Offered:
                 LIVE.labels(label).set(label == standing.live)
             log.info("encoder_offered", encoder=name, live=standing.live, shadow=standing.shadow)
         self._drop()
+
+    def _is_older(self, name: str, announced: EncoderReleases, served: str | None) -> bool:
+        """Whether what is announced as live is older than what is, and no rollback: refused."""
+        version = served.partition("@")[2] if served else None
+        due = announced.live
+        if (
+            due is None
+            or version is None
+            or announced.rollback
+            or version_order(due) >= version_order(version)
+        ):
+            self._older.pop(name, None)
+            return False
+        if name not in self._older:
+            self._older[name] = (
+                f"{name}@{due} is older than {version}, which is live: return to it with "
+                f"`groundswell encoder rollback {name}`, or publish it under a higher version"
+            )
+            REFUSED.labels(name, due).inc()
+            log.error("encoder_refused", release=f"{name}@{due}", why=self._older[name])
+        return True
 
     def _drop(self) -> None:
         """Let go of the oldest that nothing announced needs any more."""

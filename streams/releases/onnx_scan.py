@@ -85,7 +85,8 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview | None]
             at += 4
         else:
             raise ValueError(f"wire type {wire} at byte {at}")
-        if number == 0 or at > len(message):
+        # Readers cut a key to 32 bits: more would hide a field from this scan.
+        if number == 0 or key >= 1 << 32 or at > len(message):
             raise ValueError(f"cut off or garbled at byte {at}")
         yield number, value
 

@@ -7,7 +7,7 @@ from typing import Any
 import fsspec
 
 from schemas.encoder_releases import EncoderRelease
-from schemas.errors import ReleaseError, SettingsError
+from schemas.errors import ReleaseError, SettingsError, StoreError
 from schemas.manifest import Manifest
 from schemas.signing import SigningKey, seal
 
@@ -82,13 +82,19 @@ class Store:
         part = f"{path}.{secrets.token_hex(4)}.part"
         try:
             self._files.makedirs(self._root, exist_ok=True)
-            if not self._files.exists(path):
+            if not self._holds(path, digest):
                 # Nobody may find half a file under its name.
                 self._files.pipe_file(part, content)
                 self._files.mv(part, path)
         except Exception as error:  # of whatever package the URL's kind comes from
             raise ReleaseError(f"{self.url} does not take the release: {error}") from error
         return digest
+
+    def _holds(self, path: str, digest: str) -> bool:
+        """Whether a file is there as it should be: one that was changed is written anew."""
+        return bool(self._files.exists(path)) and (
+            hashlib.sha256(self._files.cat_file(path)).hexdigest() == digest
+        )
 
     def _get(self, digest: str, suffix: str, most_bytes: int) -> bytes:
         """A file by its checksum.
@@ -103,7 +109,7 @@ class Store:
             size = self._files.size(f"{self._root}/{name}")
             content = b"" if _above(size, most_bytes) else self._read(name, most_bytes + 1)
         except Exception as error:
-            raise ReleaseError(
+            raise StoreError(
                 f"{name} cannot be fetched from {self.url} ({type(error).__name__}: {error}): "
                 "publish it there"
             ) from error

@@ -153,7 +153,7 @@ class FakeReleases:
     def encoder(self, label: str) -> FakeRelease | None:
         return self.loaded.get(label)
 
-    def refusals(self) -> dict[str, str]:
+    def unfit(self) -> dict[str, str]:
         return self.refused
 
     def have(self, sizes: Mapping[str, int], **roles: str) -> None:

@@ -327,6 +327,21 @@ def test_a_pair_whose_release_is_refused_is_let_go(leader):
     assert len(leader.state.waves) > 1
 
 
+def test_a_pair_whose_store_is_away_is_waited_for_and_let_go_after_ten_minutes(leader):
+    now = [0.0]
+    leader.pairs = Pairs(leader.releases, lambda: iter(list(leader.log)), clock=lambda: now[0])
+    leader.releases.have(SIZES, live=OLD, shadow=NEW)
+    leader.lead_until(lambda: leader.state.pairs == [NEW])
+    del leader.releases.loaded[NEW]
+    leader.releases.roles = Standing(live=OLD)
+    for now[0] in (1.0, 600.0):
+        leader.lead()
+        assert leader.state.pairs == [NEW]
+    now[0] = 700.0
+    leader.lead()
+    assert leader.state.pairs == []
+
+
 def test_a_log_that_cannot_be_read_is_tried_again_and_stops_nobody(leader):
     def broken():
         raise OSError("no broker")

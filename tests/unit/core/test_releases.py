@@ -50,7 +50,8 @@ def test_a_rollback_returns_to_what_was_live_before_and_says_that_it_is_one():
     assert back.rollback
     assert (back.step, back.changed_at_ms) == (live.step + 1, 8)
     forth = shadow(back, "1.1.0", 9)
-    assert not forth.rollback
+    assert forth.rollback  # a worker that was away sees this step alone
+    assert not promote(forth, "1.1.0", 10).rollback
 
 
 def test_nothing_older_than_what_is_live_comes_back_but_by_a_rollback():

@@ -287,6 +287,16 @@ def test_publishing_again_changes_nothing_and_leaves_no_parts(store, small, tmp_
     assert names == [".json", ".onnx"]
 
 
+def test_publishing_again_mends_a_file_that_was_changed(store, fetcher, small, tmp_path):
+    release = published(store, small)
+    (model,) = tmp_path.rglob("*.onnx")
+    model.write_bytes(b"\0" + model.read_bytes()[1:])
+    with pytest.raises(ReleaseError, match="publish it anew"):
+        fetcher.fetch("people", release)
+    assert published(store, small) == release
+    fetcher.fetch("people", release)
+
+
 def test_any_store_that_fsspec_knows_will_do(small):
     memory = Store("memory://releases")
     fetcher = Fetcher(store=memory, trusted=[KEY.public], most_bytes=8 * MIB)

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from schemas.encoder_releases import EncoderRelease, EncoderReleases
-from schemas.errors import ReleaseError
+from schemas.errors import ReleaseError, StoreError
 from streams.releases.offered import MOST_LOADED, Offered, Standing
 
 
@@ -174,6 +174,47 @@ def test_at_no_moment_are_more_than_a_few_releases_loaded(offered):
     most.append(len(offered.loaded))
     assert max(most) <= MOST_LOADED
     assert offered.encoder("people@1.0.0") is not None
+
+
+def test_what_is_older_than_the_live_one_goes_live_by_a_rollback_alone(offered):
+    both = {"live": "2.0.0", "previous": "1.0.0"}
+    offered.take("people", announced(1, "1.0.0", "2.0.0", **both))
+    due = Standing(live="people@2.0.0", previous="people@1.0.0")
+    eventually(lambda: offered.standing("people") == due)
+    back = {"live": "1.0.0", "previous": "2.0.0"}
+    offered.take("people", announced(2, "1.0.0", "2.0.0", **back))
+    assert offered.standing("people").live == "people@2.0.0"
+    assert "older than 2.0.0" in offered.refusals()["people@1.0.0"]
+    offered.take("people", announced(3, "1.0.0", "2.0.0", **back, rollback=True))
+    assert offered.standing("people").live == "people@1.0.0"
+    assert offered.refusals() == {}
+
+
+def test_a_rollback_to_what_is_loaded_waits_for_no_fetch(offered, shop):
+    both = {"live": "2.0.0", "previous": "1.0.0"}
+    offered.take("people", announced(1, "1.0.0", "2.0.0", **both))
+    eventually(lambda: offered.standing("people").live == "people@2.0.0")
+    eventually(lambda: offered.standing("people").previous == "people@1.0.0")
+    shop.open.clear()
+    offered.take("other", announced(1, "3.0.0", live="3.0.0"))
+    back = {"live": "1.0.0", "previous": "2.0.0", "rollback": True}
+    offered.take("people", announced(2, "1.0.0", "2.0.0", **back))
+    assert offered.standing("people").live == "people@1.0.0"
+    shop.open.set()
+
+
+def test_a_store_that_is_away_makes_no_release_unfit(shop):
+    def away(_name, release, *, live, rollback):
+        raise (ReleaseError if release.version == "1.0.0" else StoreError)(f"{live} {rollback}")
+
+    offered = Offered(away)
+    offered.start()
+    offered.take("people", announced(1, "1.0.0", "2.0.0", live="1.0.0", shadow="2.0.0"))
+    eventually(lambda: len(offered.refusals()) == 2)
+    assert offered.unfit() == {"people@1.0.0"}
+    offered.take("people", announced(2, "2.0.0", live="2.0.0"))
+    eventually(lambda: set(offered.refusals()) == {"people@2.0.0"})
+    offered.stop()
 
 
 def test_what_nobody_foresaw_refuses_the_release_and_not_the_worker(shop):
