@@ -1,6 +1,6 @@
 """What every worker follows, as agents ask for it: definitions, policies, encoders."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from schemas.campaign import Campaign
@@ -35,9 +35,11 @@ class Followed:
         return self.offered.encoder(label)
 
 
-def read_log(bootstrap: str, prefix: str, codec: Codec) -> Iterator[tuple[int, LearningExample]]:
-    """Every example that is in the log now, with its user shard."""
-    for record in read_all(bootstrap, prefix + LEARNING_EXAMPLES.name):
+def read_log(
+    bootstrap: str, prefix: str, codec: Codec, since: Mapping[int, int]
+) -> Iterator[tuple[int, int, LearningExample]]:
+    """Every example that is in the log now from these offsets on: user shard, offset, example."""
+    for record in read_all(bootstrap, prefix + LEARNING_EXAMPLES.name, since=since):
         example = codec.try_decode(record.value, LearningExample)
         if not isinstance(example, Unreadable):
-            yield record.partition, example
+            yield record.partition, record.offset, example

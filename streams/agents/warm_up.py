@@ -33,13 +33,19 @@ COMPLETE = (-1, 0)
 class ReadLog(Protocol):
     """Reads the log to its end as of now."""
 
-    def __call__(self) -> Iterator[tuple[int, LearningExample]]:
-        """Each example with its user shard; those of one shard in their order."""
+    def __call__(self, since: Mapping[int, int]) -> Iterator[tuple[int, int, LearningExample]]:
+        """User shard, offset and example, those of one shard in their order.
+
+        ``since`` says by shard at which offset to begin; of others all is read.
+        """
         ...
 
 
 class WarmUp:
     """One policy in the making. Its methods are called by the learner, its thread does the work.
+
+    The log is read once, however often the campaign learns meanwhile: each pass goes on where the
+    last one ended, and is the shorter the sooner it comes.
 
     Parameters
     ----------
@@ -56,7 +62,10 @@ class WarmUp:
         self._policy = policy
         self._encoder = encoder
         self._campaign = campaign
-        self._learned: dict[tuple[int, int], int] = {}
+        self._read_to: dict[int, int] = {}  # by shard the first offset that was not read
+        self._passed: dict[tuple[int, int], int] = {}  # examples read, by wave and shard
+        # Read, and not told of yet: with the place in its wave and shard.
+        self._early: list[tuple[tuple[int, int], int, LearningExample]] = []
         self._asked: Learned = {}
         self._failure: GroundswellError | None = None
         self._thread: threading.Thread | None = None
@@ -84,6 +93,13 @@ class WarmUp:
         try:
             for block in _blocks(self._missing(), self._campaign, self._encoder):
                 self._policy.learn_many(block)
+            short = sum(
+                max(number - self._passed.get(key, 0), 0)
+                for key, number in self._asked.items()
+                if key != COMPLETE
+            )
+            if short:
+                log.warning("warm_up_short", campaign=self._campaign.campaign_id, examples=short)
         except GroundswellError as error:
             self._failure = error
         except Exception as error:
@@ -92,20 +108,28 @@ class WarmUp:
 
     def _missing(self) -> Iterator[LearningExample]:
         """Examples that were asked for and not learned yet."""
-        passed: dict[tuple[int, int], int] = {}
-        for shard, example in self._read():
+        early, self._early = self._early, []
+        for key, number, example in early:
+            if self._asks_for(key, number):
+                yield example
+            else:
+                self._early.append((key, number, example))
+        for shard, offset, example in self._read(dict(self._read_to)):
+            self._read_to[shard] = offset + 1
             if example.campaign_id != self._campaign.campaign_id or not example.learn:
                 continue
             if example.reward == example.previous_reward:  # the log has it, no update told of it
                 continue
             key = (example.wave, shard)
-            number = passed[key] = passed.get(key, 0) + 1
-            complete = example.wave < self._asked.get(COMPLETE, 0)
-            if number > self._learned.get(key, 0) and (
-                complete or number <= self._asked.get(key, 0)
-            ):
-                self._learned[key] = number
+            number = self._passed[key] = self._passed.get(key, 0) + 1
+            if self._asks_for(key, number):
                 yield example
+            else:
+                self._early.append((key, number, example))
+
+    def _asks_for(self, key: tuple[int, int], number: int) -> bool:
+        """Whether an example is among what the snapshot contains, by its place."""
+        return key[0] < self._asked.get(COMPLETE, 0) or number <= self._asked.get(key, 0)
 
 
 def _blocks(

@@ -25,7 +25,11 @@ AT_ONCE = 500
 
 
 def read_all(
-    bootstrap: str, topic: str, *, timeout_s: float = 30.0
+    bootstrap: str,
+    topic: str,
+    *,
+    since: Mapping[int, int] | None = None,
+    timeout_s: float = 30.0,
 ) -> Generator[Incoming, None, None]:
     """Every committed record that the topic has at the time of the call, and then stop.
 
@@ -38,6 +42,8 @@ def read_all(
         Kafka's address.
     topic
         Full name.
+    since
+        By partition the first offset to read; of others all that is kept.
     timeout_s
         Without any progress for so long, reading fails.
 
@@ -50,12 +56,14 @@ def read_all(
     """
     reader = _reader(bootstrap)
     try:
-        left = {}
+        left, starts = {}, {}
         for number in partitions_of(reader, topic):
             low, high = bounds(reader, TopicPartition(topic, number))
-            if high > low:
+            first = (since or {}).get(number, low)
+            if high > max(first, low):
                 left[number] = high
-        reader.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in left])
+                starts[number] = first if first > low else OFFSET_BEGINNING
+        reader.assign([TopicPartition(topic, number, at) for number, at in starts.items()])
         deadline, reason = time.monotonic() + timeout_s, "no answer"
         while left:
             for message in _next(reader):

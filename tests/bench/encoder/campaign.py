@@ -40,6 +40,7 @@ from tests.unit.agents.shard import (
     MemoryShard,
     campaign,
     clock,
+    reading,
     sent,
 )
 
@@ -137,7 +138,7 @@ class MemoryCampaign:
             SHARDS,
             clock(at_ms),
             self._known,
-            Pairs(self._releases, lambda: iter(list(self._log))),
+            Pairs(self._releases, reading(self._log)),
             INTERVAL_MS,
         )
         self._shard.apply(TakeUpCampaigns(1), [self.campaign], "campaigns")

@@ -10,7 +10,7 @@ import numpy as np
 from schemas.campaign import Campaign, ContextFeature, Template, WaveStart
 from schemas.features import FeatureBatch, hash_profiles
 from schemas.hashing import partition_of
-from schemas.learning import LearningUpdate, PolicySnapshot, Tally
+from schemas.learning import LearningExample, LearningUpdate, PolicySnapshot, Tally
 from schemas.records import Decision, UserEvent
 from schemas.topics import (
     DEAD_LETTERS,
@@ -25,6 +25,7 @@ from streams.agents.decide import DecideChunk, StartWaves
 from streams.agents.pairs import Pairs
 from streams.agents.profile import FoldProfiles
 from streams.agents.state import load
+from streams.agents.warm_up import ReadLog
 from streams.core.encoding import ContextEncoder, action_set
 from streams.core.policies import create, to_bytes
 from streams.core.snapshots import SnapshotParts
@@ -162,7 +163,18 @@ class FakeReleases:
         self.roles = Standing(**roles)
 
 
-NO_PAIRS = Pairs(FakeReleases(), lambda: iter(()))
+def reading(log: list[tuple[int, LearningExample]]) -> ReadLog:
+    """Read a log that is a list; an example's place is its offset."""
+
+    def read(since: Mapping[int, int]) -> Iterator[tuple[int, int, LearningExample]]:
+        for offset, (shard, example) in enumerate(list(log)):
+            if offset >= since.get(shard, 0):
+                yield shard, offset, example
+
+    return read
+
+
+NO_PAIRS = Pairs(FakeReleases(), reading([]))
 
 
 @dataclass

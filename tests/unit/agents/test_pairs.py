@@ -31,6 +31,7 @@ from tests.unit.agents.shard import (
     MemoryShard,
     campaign,
     clock,
+    reading,
     sent,
 )
 
@@ -48,7 +49,7 @@ class Leader:
         self.shard = MemoryShard()
         self.releases = FakeReleases()
         self.log: list[tuple[int, LearningExample]] = []
-        self.pairs = Pairs(self.releases, lambda: iter(list(self.log)))
+        self.pairs = Pairs(self.releases, reading(self.log))
         self.outcomes: list[Outcome] = []
         self.shard.apply(TakeUpCampaigns(1), [of], "campaigns")
 
@@ -281,7 +282,8 @@ def test_a_rollback_returns_to_a_policy_that_went_on_learning(leader):
 
 def test_a_release_made_live_without_a_shadow_waits_until_its_policy_is_warm(leader):
     gate = []
-    leader.pairs = Pairs(leader.releases, lambda: iter(leader.log if gate else waits(gate)))
+    read = reading(leader.log)
+    leader.pairs = Pairs(leader.releases, lambda since: read(since) if gate else waits(gate))
     leader.releases.have(SIZES, live=NEW, previous=OLD)
     leader.finish(1)
     assert starts(leader.lead()) == {OLD}
@@ -289,6 +291,31 @@ def test_a_release_made_live_without_a_shadow_waits_until_its_policy_is_warm(lea
     leader.lead_until(lambda: NEW in leader.state.pairs)
     leader.finish(2)
     assert starts(leader.lead()) == {NEW}
+
+
+def test_a_log_is_read_once_though_the_campaign_learns_while_it_is_read(leader):
+    read, seen = reading(leader.log), []
+
+    def slowly(since):
+        for shard, offset, example in read(since):
+            seen.append((shard, offset))
+            time.sleep(0.005)
+            yield shard, offset, example
+
+    leader.pairs = Pairs(leader.releases, slowly)
+    leader.releases.have(SIZES, live=OLD, shadow=NEW)
+    for wave in (1, 2, 3):
+        leader.finish(wave)
+        leader.lead()
+        assert leader.state.pairs == []  # it is still being read
+    leader.lead_until(lambda: leader.state.pairs == [NEW])
+    assert len(seen) == len(set(seen)) == len(leader.log)
+    leader.releases.have(SIZES, live=NEW, previous=OLD)
+    leader.finish(4)
+    leader.lead()
+    new = leader.releases.loaded[NEW]
+    found = scores(leader.policy(), new)
+    assert np.abs(found - scores(learned_from(leader.outcomes, new), new)).max() < 1e-9
 
 
 def waits(gate: list[bool]):
@@ -329,7 +356,7 @@ def test_a_pair_whose_release_is_refused_is_let_go(leader):
 
 def test_a_pair_whose_store_is_away_is_waited_for_and_let_go_after_ten_minutes(leader):
     now = [0.0]
-    leader.pairs = Pairs(leader.releases, lambda: iter(list(leader.log)), clock=lambda: now[0])
+    leader.pairs = Pairs(leader.releases, reading(leader.log), clock=lambda: now[0])
     leader.releases.have(SIZES, live=OLD, shadow=NEW)
     leader.lead_until(lambda: leader.state.pairs == [NEW])
     del leader.releases.loaded[NEW]
@@ -349,8 +376,8 @@ def test_a_log_that_cannot_be_read_is_tried_again_and_stops_nobody(leader):
 
     ticks, readable = count(step=31.0), []
 
-    def read():
-        return iter(leader.log) if readable else broken()
+    def read(since):
+        return reading(leader.log)(since) if readable else broken()
 
     leader.pairs = Pairs(leader.releases, read, clock=lambda: next(ticks))
     leader.releases.have(SIZES, live=OLD, shadow=NEW)
