@@ -8,6 +8,7 @@ tests are skipped, or fail with ``GROUNDSWELL_TEST_REQUIRE_KAFKA=1``.
 import gc
 import os
 import secrets
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -28,6 +29,9 @@ hypothesis.settings.register_profile(
     "groundswell", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("groundswell")
+# A shell ignores it for what it runs in the background, and so would every process of a test.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
