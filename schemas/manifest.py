@@ -12,7 +12,14 @@ from schemas.errors import GroundswellError, ReleaseError
 from schemas.feature_hash import feature_hash
 from schemas.features import PlainProfile
 
-__all__ = ["GoldenHash", "GoldenProfile", "Manifest", "TrainingWindow", "version_order"]
+__all__ = [
+    "GoldenHash",
+    "GoldenProfile",
+    "Manifest",
+    "TrainingWindow",
+    "check_not_older",
+    "version_order",
+]
 
 FORMAT = 1
 OUTPUT = "z"  # float32 (n, z_size)
@@ -157,3 +164,18 @@ def version_order(version: str) -> tuple[int, ...]:
     if found is None:
         raise ReleaseError(f"version must be three numbers such as 1.4.0, got {version[:40]!r}")
     return tuple(int(part) for part in found.groups())
+
+
+def check_not_older(name: str, version: str, live: str) -> None:
+    """Refuse a version of an encoder that is older than the one that is live.
+
+    Raises
+    ------
+    ReleaseError
+        If it is.
+    """
+    if version_order(version) < version_order(live):
+        raise ReleaseError(
+            f"{name}@{version} is older than {live}, which is live: return to it with "
+            f"`groundswell encoder rollback {name}`, or publish it under a higher version"
+        )

@@ -78,9 +78,8 @@ class Pairs:
         self._clock = clock
         self._warming: dict[tuple[str, str], WarmUp] = {}
         self._failed: dict[tuple[str, str], float] = {}  # when to try again
-        self._away: dict[
-            tuple[str, str], float
-        ] = {}  # since when a release of a pair is waited for
+        # By campaign and label, since when the release of a pair is waited for.
+        self._away: dict[str, dict[str, float]] = {}
 
     def ready(self, tx: Transaction, state: CampaignState) -> bool:
         """Whether the campaign can be led now: every release that its policies need is loaded.
@@ -97,17 +96,17 @@ class Pairs:
         missing = [label for label in state.pairs if self._releases.encoder(label) is None]
         if self._releases.encoder(state.leading) is None:
             return False
-        gone = [label for label in missing if self._is_gone(campaign.campaign_id, label)]
-        for label in [label for label in state.pairs if label in gone or label not in missing]:
-            self._away.pop((campaign.campaign_id, label), None)
+        waited = self._away.pop(campaign.campaign_id, {})
+        if not missing:
+            return True
+        now, unfit = self._clock(), self._releases.unfit()
+        since = {label: waited.get(label, now) for label in missing}
+        gone = [label for label in missing if label in unfit or now - since[label] > AWAY_S]
         for label in gone:
             self._drop(tx, state, label)
-        return missing == gone
-
-    def _is_gone(self, campaign_id: str, label: str) -> bool:
-        """Whether a release that is not loaded is waited for no longer."""
-        since = self._away.setdefault((campaign_id, label), self._clock())
-        return label in self._releases.unfit() or self._clock() - since > AWAY_S
+            del since[label]
+        self._away[campaign.campaign_id] = since
+        return not since
 
     def encoder(self, state: CampaignState) -> ContextEncoder:
         """What makes contexts for the leading policy, or the first one; `ready` must have held."""

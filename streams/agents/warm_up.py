@@ -6,6 +6,7 @@ in the order in which it tells the learner of them, so the first n examples of (
 `learning-examples` are those that n rows of updates told of.
 """
 
+import itertools
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Protocol
@@ -28,6 +29,7 @@ log = structlog.get_logger()
 # contains all.
 Learned = Mapping[tuple[int, int], int]
 COMPLETE = (-1, 0)
+Placed = tuple[tuple[int, int], int, LearningExample]  # wave and shard, and which of them it is
 
 
 class ReadLog(Protocol):
@@ -64,8 +66,7 @@ class WarmUp:
         self._campaign = campaign
         self._read_to: dict[int, int] = {}  # by shard the first offset that was not read
         self._passed: dict[tuple[int, int], int] = {}  # examples read, by wave and shard
-        # Read, and not told of yet: with the place in its wave and shard.
-        self._early: list[tuple[tuple[int, int], int, LearningExample]] = []
+        self._early: list[Placed] = []  # read, and not told of yet
         self._asked: Learned = {}
         self._failure: GroundswellError | None = None
         self._thread: threading.Thread | None = None
@@ -109,11 +110,15 @@ class WarmUp:
     def _missing(self) -> Iterator[LearningExample]:
         """Examples that were asked for and not learned yet."""
         early, self._early = self._early, []
-        for key, number, example in early:
-            if self._asks_for(key, number):
+        for key, number, example in itertools.chain(early, self._new()):
+            # Of the waves before one the snapshot contains all, of the others the first.
+            if key[0] < self._asked.get(COMPLETE, 0) or number <= self._asked.get(key, 0):
                 yield example
             else:
                 self._early.append((key, number, example))
+
+    def _new(self) -> Iterator[Placed]:
+        """Examples of the campaign that were not read yet."""
         for shard, offset, example in self._read(dict(self._read_to)):
             self._read_to[shard] = offset + 1
             if example.campaign_id != self._campaign.campaign_id or not example.learn:
@@ -122,14 +127,7 @@ class WarmUp:
                 continue
             key = (example.wave, shard)
             number = self._passed[key] = self._passed.get(key, 0) + 1
-            if self._asks_for(key, number):
-                yield example
-            else:
-                self._early.append((key, number, example))
-
-    def _asks_for(self, key: tuple[int, int], number: int) -> bool:
-        """Whether an example is among what the snapshot contains, by its place."""
-        return key[0] < self._asked.get(COMPLETE, 0) or number <= self._asked.get(key, 0)
+            yield key, number, example
 
 
 def _blocks(

@@ -8,7 +8,7 @@ import dataclasses
 
 from schemas.encoder_releases import MOST_RELEASES, EncoderRelease, EncoderReleases
 from schemas.errors import ReleaseError
-from schemas.manifest import version_order
+from schemas.manifest import check_not_older
 
 __all__ = ["end_shadow", "promote", "publish", "rollback", "shadow"]
 
@@ -101,12 +101,8 @@ def rollback(before: EncoderReleases, now_ms: int) -> EncoderReleases:
 
 
 def _check_newer(before: EncoderReleases, version: str) -> None:
-    if before.live is not None and version_order(version) < version_order(before.live):
-        raise ReleaseError(
-            f"{before.name}@{version} is older than {before.live}, which is live: return to it "
-            f"with `groundswell encoder rollback {before.name}`, or publish it under a higher "
-            "version"
-        )
+    if before.live is not None:
+        check_not_older(before.name, version, before.live)
 
 
 def _step(before: EncoderReleases, now_ms: int, **changes: object) -> EncoderReleases:

@@ -55,13 +55,13 @@ class Encodings:
         if missing:
             ENCODED.labels("model").inc(len(missing))
             z, features = self._anew([users[row] for row in missing], now_ms)
-            self._keep([keys[row] for row in missing], z, features)
+            width, raw = 4 * self._z_size, z.tobytes()
+            made = [(raw[at * width : (at + 1) * width], one) for at, one in enumerate(features)]
+            self._keep([keys[row] for row in missing], made)
             if len(missing) == len(users):
                 return z, features
-            width = 4 * self._z_size
-            raw = z.tobytes()
-            for rank, row in enumerate(missing):
-                found[row] = (raw[rank * width : (rank + 1) * width], features[rank])
+            for row, entry in zip(missing, made, strict=True):
+                found[row] = entry
         entries = [entry for entry in found if entry is not None]  # all of them by now
         joined = np.frombuffer(b"".join([z for z, _ in entries]), np.float32)
         return joined.reshape(len(users), self._z_size), [features for _, features in entries]
@@ -80,10 +80,8 @@ class Encodings:
                     self._entries.move_to_end(key)
         return found
 
-    def _keep(self, keys: Sequence[bytes], z: NDArray[np.float32], features: list[bytes]) -> None:
-        width, raw = 4 * self._z_size, z.tobytes()
+    def _keep(self, keys: Sequence[bytes], made: Sequence[tuple[bytes, bytes]]) -> None:
         with self._lock:
-            for rank, key in enumerate(keys):
-                self._entries[key] = (raw[rank * width : (rank + 1) * width], features[rank])
+            self._entries.update(zip(keys, made, strict=True))
             while len(self._entries) > self._most:
                 self._entries.popitem(last=False)

@@ -7,7 +7,7 @@ from typing import Self
 
 from schemas.encoder_releases import EncoderRelease
 from schemas.errors import EncoderError, ReleaseError, SettingsError
-from schemas.manifest import Manifest, version_order
+from schemas.manifest import Manifest, check_not_older
 from schemas.signing import PublicKey, open_envelope
 from streams.releases.encoder import Encoder
 from streams.releases.store import Store
@@ -86,15 +86,8 @@ class Fetcher:
                 f"{label} announces {release.model_bytes} bytes, at most {self.most_bytes} are "
                 "fetched: raise GROUNDSWELL_ENCODER_MB, or train a smaller model"
             )
-        if (
-            live is not None
-            and not rollback
-            and version_order(release.version) < version_order(live)
-        ):
-            raise ReleaseError(
-                f"{label} is older than {live}, which is live: return to it with "
-                f"`groundswell encoder rollback {name}`, or publish it under a higher version"
-            )
+        if live is not None and not rollback:
+            check_not_older(name, release.version, live)
         manifest = self.manifest(name, release)
         if manifest.model_bytes != release.model_bytes:
             raise ReleaseError(

@@ -9,7 +9,7 @@ import structlog
 
 from schemas.encoder_releases import EncoderRelease, EncoderReleases
 from schemas.errors import ReleaseError, StoreError
-from schemas.manifest import version_order
+from schemas.manifest import check_not_older
 from streams.releases.encoder import Encoder
 from streams.releases.metrics import LIVE, LOAD_SECONDS, REFUSED
 
@@ -51,6 +51,15 @@ class Standing:
         return frozenset(filter(None, (self.live, self.shadow, self.previous)))
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A release that is not loaded, though it is wanted."""
+
+    again_at: float  # by the monotonic clock
+    reason: str
+    unfit: bool  # it failed a check
+
+
 class Offered:
     """What the announcements ask for, loaded one by one beside the worker's own work.
 
@@ -73,8 +82,7 @@ class Offered:
         self._loaded: dict[str, Encoder] = {}  # by label
         self._standing: dict[str, Standing] = {}
         self._asked: dict[str, None] = {}  # labels that running waves are pinned to
-        self._refused: dict[str, tuple[float, str]] = {}  # by label: try again when, and why
-        self._unfit: set[str] = set()  # those of them that failed a check
+        self._refused: dict[str, Refusal] = {}  # by label
         self._older: dict[str, str] = {}  # by encoder: why what is announced does not go live
         self._changed = threading.Condition()
         self._ended = False
@@ -128,7 +136,7 @@ class Offered:
         """Why releases that are wanted were refused, by label."""
         with self._changed:
             older = {self._announced_live(name): reason for name, reason in self._older.items()}
-            return older | {label: reason for label, (_, reason) in self._refused.items()}
+            return older | {label: held.reason for label, held in self._refused.items()}
 
     def unfit(self) -> frozenset[str]:
         """Labels of the refused releases that failed a check: it is not their store that is away.
@@ -136,7 +144,7 @@ class Offered:
         Only a new step changes that.
         """
         with self._changed:
-            return frozenset(self._unfit & set(self._refused))
+            return frozenset(label for label, held in self._refused.items() if held.unfit)
 
     def _announced_live(self, name: str) -> str:
         return f"{name}@{self._announced[name].live}"
@@ -146,11 +154,9 @@ class Offered:
             self._load(*wanted)
 
     def _wait_for_wanted(self) -> tuple[str, EncoderRelease, EncoderReleases] | None:
-        """The next release to load; None at the end. What is loaded is offered meanwhile."""
+        """The next release to load; None at the end."""
         with self._changed:
             while not self._ended:
-                for name, announced in self._announced.items():
-                    self._settle(name, announced)
                 wanted = self._next_wanted()
                 if wanted is not None:
                     return wanted
@@ -158,7 +164,7 @@ class Offered:
         return None
 
     def _pause_s(self) -> float | None:
-        times = [at for at, _ in self._refused.values()]
+        times = [held.again_at for held in self._refused.values()]
         return max(min(times) - time.monotonic(), 0.0) + 0.01 if times else None
 
     def _next_wanted(self) -> tuple[str, EncoderRelease, EncoderReleases] | None:
@@ -170,13 +176,13 @@ class Offered:
                 label = f"{name}@{version}"
                 wanted.add(label)
                 refused = self._refused.get(label)
-                if label in self._loaded or (refused is not None and refused[0] > now):
+                if label in self._loaded or (refused is not None and refused.again_at > now):
                     continue
                 release = next((r for r in announced.releases if r.version == version), None)
                 if release is not None:
                     return name, release, announced
         # What nobody asks for any more is not tried again.
-        self._refused = {label: at for label, at in self._refused.items() if label in wanted}
+        self._refused = {label: held for label, held in self._refused.items() if label in wanted}
         return None
 
     def _load(self, name: str, release: EncoderRelease, announced: EncoderReleases) -> None:
@@ -207,11 +213,10 @@ class Offered:
     def _refuse(self, label: str, reason: str, *, unfit: bool) -> None:
         with self._changed:
             before = self._refused.get(label)
-            self._refused[label] = (time.monotonic() + self._retry_s, reason)
-            (self._unfit.add if unfit else self._unfit.discard)(label)
+            self._refused[label] = Refusal(time.monotonic() + self._retry_s, reason, unfit)
         name, _, version = label.partition("@")
         REFUSED.labels(name, version).inc()
-        if before is None or before[1] != reason:
+        if before is None or before.reason != reason:
             log.error("encoder_refused", release=label, why=reason)
 
     def _settle(self, name: str, announced: EncoderReleases) -> None:
@@ -238,24 +243,16 @@ class Offered:
 
     def _is_older(self, name: str, announced: EncoderReleases, served: str | None) -> bool:
         """Whether what is announced as live is older than what is, and no rollback: refused."""
-        version = served.partition("@")[2] if served else None
-        due = announced.live
-        if (
-            due is None
-            or version is None
-            or announced.rollback
-            or version_order(due) >= version_order(version)
-        ):
-            self._older.pop(name, None)
-            return False
-        if name not in self._older:
-            self._older[name] = (
-                f"{name}@{due} is older than {version}, which is live: return to it with "
-                f"`groundswell encoder rollback {name}`, or publish it under a higher version"
-            )
-            REFUSED.labels(name, due).inc()
-            log.error("encoder_refused", release=f"{name}@{due}", why=self._older[name])
-        return True
+        before, reason = self._older.pop(name, None), None
+        if announced.live is not None and served is not None and not announced.rollback:
+            try:
+                check_not_older(name, announced.live, served.partition("@")[2])
+            except ReleaseError as error:
+                reason = self._older[name] = str(error)
+        if reason is not None and reason != before:
+            REFUSED.labels(name, announced.live).inc()
+            log.error("encoder_refused", release=self._announced_live(name), why=reason)
+        return reason is not None
 
     def _drop(self) -> None:
         """Let go of the oldest that nothing announced needs any more."""

@@ -76,13 +76,18 @@ class HierarchicalLinear(PlanModel):
 
         It is for whoever learns to ask.
         """
-        stack = self.kept.stack()
-        if not (self._beliefs.adapt and len(self.kept) and self._since >= REFIT * stack.weight):
+        if not self._is_fit_due():
             return
         self._since = 0
+        stack = self.kept.stack()
         self._factors, self._hierarchy = fitted_precisions(
             stack, self.p, self.q, self._beliefs, self._factors
         )
+
+    def _is_fit_due(self) -> bool:
+        """Whether enough is new since sizes of effects were fitted last."""
+        enough = self._since >= REFIT * self.kept.stack().weight
+        return bool(self._beliefs.adapt and len(self.kept) and enough)
 
     # ---- what is believed
 

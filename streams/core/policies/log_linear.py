@@ -10,7 +10,7 @@ from schemas.errors import PolicyError
 from streams.core.policies.beliefs import Beliefs
 from streams.core.policies.data import ActionSet, Examples, FloatArray, IntArray
 from streams.core.policies.effect_sizes import STEPS, EffectSizes
-from streams.core.policies.hierarchical_linear import REFIT, Finish, HierarchicalLinear
+from streams.core.policies.hierarchical_linear import Finish, HierarchicalLinear
 from streams.core.policies.hierarchical_posterior import Hierarchy, Precisions
 from streams.core.policies.kept_sums import KeptSums, Stack, action_keys, bounded_actions
 from streams.core.policies.linear_statistics import Statistics
@@ -148,10 +148,10 @@ class LogLinear(HierarchicalLinear):
 
     def fit_scales(self) -> None:
         """Fit the sizes of effects, where enough is new since the last time."""
-        stack = self.kept.stack()
-        if not (self._beliefs.adapt and len(self.kept) and self._since >= REFIT * stack.weight):
+        if not self._is_fit_due():
             return
         self._since = 0
+        stack = self.kept.stack()
         for _ in range(STEPS):
             self.sizes = self.sizes.fitted(self.hierarchy, self._believed)
             self._hierarchy = _solved(stack, self._prior())
