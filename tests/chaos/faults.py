@@ -64,9 +64,10 @@ def freeze(
     ended, let_go = [], 0
     for _ in range(times):
         frozen = deployment.workers[0]
-        opened = deployment.count(0, "shards_opened")
         feeder.burst(backlog)
         frozen.send_signal(signal.SIGSTOP)
+        # Counted once nothing is logged any more: another's start may still have moved shards.
+        opened = deployment.count(0, "shards_opened")
         time.sleep(2 * session_s)
         thawed = time.time()
         frozen.send_signal(signal.SIGCONT)
