@@ -10,6 +10,7 @@ __all__ = [
     "LAST_TIME_MS",
     "check_finite",
     "check_name",
+    "check_probabilities",
     "check_propensity",
     "check_share",
     "check_text",
@@ -19,6 +20,7 @@ __all__ = [
 
 LAST_TIME_MS = 253_402_300_800_000  # the year 10000: above it a time is microseconds
 LONGEST_TEXT = 4096  # characters of an attribute's value
+NEAR = 1e-3  # probabilities that were rounded to three digits still add up
 SMALLEST = -(2**63)  # Avro's long
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -74,6 +76,27 @@ def check_propensity(propensity: float | None) -> None:
         raise PropensityError(
             f"propensity must lie in (0, 1], got {propensity}: "
             "log the probability the action was drawn with"
+        )
+
+
+def check_probabilities(
+    probabilities: Mapping[str, float], action: str, propensity: float | None
+) -> None:
+    """What an action was drawn from, by action: sums to 1, and holds the action's propensity."""
+    if not probabilities:
+        return
+    least, total = min(probabilities.values()), math.fsum(probabilities.values())
+    if not (least >= 0.0 and abs(total - 1.0) <= NEAR):  # nan fails
+        raise PropensityError(
+            f"probabilities must be 0 or more and sum to 1 within {NEAR:g}, got a sum of "
+            f"{total:.6g} and {least:.6g} as the least: log those of all actions that could be "
+            "taken"
+        )
+    mine = probabilities.get(action, 0.0)
+    if propensity is None or not abs(mine - propensity) <= NEAR * propensity:
+        raise PropensityError(
+            f"probabilities give {action!r} {mine:.6g}, its propensity is {propensity}: "
+            "log the probabilities that the action was drawn from"
         )
 
 

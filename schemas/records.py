@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from schemas.checks import (
     check_finite,
+    check_probabilities,
     check_propensity,
     check_text,
     check_time,
@@ -102,10 +103,13 @@ class LoggedDecision:
     propensity: float | None = None
     attributes: dict[str, AttributeValue] = field(default_factory=dict)
     learn: bool = True
+    probabilities: dict[str, float] = field(default_factory=dict)
+    policy_version: int = -1
 
     def __post_init__(self) -> None:
         for name in ("decision_id", "campaign_id", "user_id", "action"):
             check_text(name, getattr(self, name), 256)
         check_propensity(self.propensity)
+        check_probabilities(self.probabilities, self.action, self.propensity)
         check_time("decided_at_ms", self.decided_at_ms)
         check_values("attributes", self.attributes, 200)

@@ -34,7 +34,7 @@ from streams.kafka.transaction import Incoming, Transaction
 
 __all__ = ["EnterLogged"]
 
-NO_POLICY = -1  # the version of a policy that is not ours
+NO_POLICY = -1  # that a logged wave is pinned to
 LARGEST_LEDGER = 4 * 1024 * 1024  # bytes: half of what the changelog takes under one key
 
 WaveId = tuple[str, int]
@@ -152,11 +152,13 @@ class EnterLogged:
         return True
 
     def _ledger(self, tx: Transaction, logged: LoggedDecision, campaign: Campaign) -> Ledger:
-        if logged.action not in {template.id for template in campaign.templates}:
-            raise BadRecordError(
-                f"campaign {logged.campaign_id} has no template {logged.action!r}: add it before "
-                "its log is replayed"
-            )
+        templates = {template.id for template in campaign.templates}
+        for action in (logged.action, *logged.probabilities):
+            if action not in templates:
+                raise BadRecordError(
+                    f"campaign {logged.campaign_id} has no template {action!r}: add it before "
+                    "its log is replayed"
+                )
         reason = wrong_shard(logged.user_id, tx.number, self._shards, LOGGED_DECISIONS.name)
         if reason is not None:
             raise BadRecordError(reason)
@@ -166,6 +168,8 @@ class EnterLogged:
 def _entry_of(logged: LoggedDecision, start: WaveStart, context: bytes) -> Entry:
     templates = start.campaign.templates
     channel = next(t.channel for t in templates if t.id == logged.action)
+    odds = logged.probabilities
+    open_to = [t.id for t in templates if not odds or odds.get(t.id, 0.0) > 0.0]
     return Entry(
         decision_id=logged.decision_id,
         campaign_id=logged.campaign_id,
@@ -174,11 +178,11 @@ def _entry_of(logged: LoggedDecision, start: WaveStart, context: bytes) -> Entry
         reason=LOGGED,
         propensity=logged.propensity,
         propensity_kind=logged.propensity_kind,
-        actions=[template.id for template in templates],
-        probabilities=[],
+        actions=open_to,
+        probabilities=[odds[action] for action in open_to] if odds else [],
         context=context,
         decided_at_ms=logged.decided_at_ms,
-        policy_version=NO_POLICY,
+        policy_version=logged.policy_version,
         encoder_version=start.encoder_version,
         channel=channel,
         learn=logged.learn,

@@ -19,6 +19,7 @@ from schemas.registry import codec_for
 from schemas.topics import CAMPAIGNS, WAVE_REPORTS
 from streams.commands.campaign_file import read_campaign
 from streams.commands.campaign_status import is_over, table, wave_figures
+from streams.commands.campaign_value import value
 from streams.commands.connect import Bootstrap, connect
 from streams.kafka.campaign_client import CampaignClient, take_reports
 from streams.kafka.read import follow as follow_topics
@@ -27,6 +28,8 @@ from streams.settings import Settings
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Define campaigns, watch them, stop what hurts.")
+
+app.command()(value)
 
 Name = Annotated[str, typer.Argument(help="The campaign's name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]

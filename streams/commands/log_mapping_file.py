@@ -25,7 +25,11 @@ key                     what it says, and what it is where it is absent
                         true: a sum, each unit earns the weight), `time` the decision's
 ``propensity``          ``{column: NAME}``; ``estimate`` or ``{estimate: [COLUMNS]}``, from
                         how often each action was taken, where these columns are equal;
-                        ``unknown``: the policy is learned, but cannot be valued
+                        ``unknown``: the policy is learned, but cannot be valued;
+                        ``{columns: {ACTION: COLUMN, ...}, wave: COLUMN}``, a column for each
+                        action, 0 or empty where it could not be taken, and one that tells
+                        apart the versions of a policy that learned while the log was made:
+                        its intervals are right then too
 ``attributes``          name to a type (``text``, ``number``, ``boolean``) of the column of
                         that name, or to ``{column, type}``; absent: none
 ``context``             what the policy sees of the attributes, as in a campaign; absent:
@@ -154,6 +158,9 @@ def _mapping(root: Value, file: str, folder: Path) -> LogMapping:
     except GroundswellError as error:
         raise given["campaign"].error_at(str(error)) from None
     attributes = _attributes(given.get("attributes"), column)
+    propensity = _propensity(given["propensity"], column)
+    templates = _templates(given.get("templates"), folder)
+    _check_actions(given["propensity"], propensity, templates)
     context = read_context(given.get("context"))
     _check_context(given.get("context"), {attribute.name for attribute in attributes})
     policy, params = read_policy(given.get("policy"))
@@ -165,10 +172,10 @@ def _mapping(root: Value, file: str, folder: Path) -> LogMapping:
         user=_user(given.get("user"), column),
         action=column(given["action"]),
         rewards=_rewards(given["rewards"], column),
-        propensity=_propensity(given["propensity"], column),
+        propensity=propensity,
         attributes=attributes,
         context=tuple(context),
-        templates=_templates(given.get("templates"), folder),
+        templates=templates,
         where=_where(given.get("where"), column),
         event=_event(given.get("event")),
         policy=policy,
@@ -226,11 +233,20 @@ def _rewards(value: Value, column: _Columns) -> tuple[RewardColumn, ...]:
 
 
 def _propensity(value: Value, column: _Columns) -> Propensities:
-    cure = "write {column: NAME}, estimate, {estimate: [COLUMNS]} or unknown"
+    cure = (
+        "write {column: NAME}, {columns: {ACTION: COLUMN, ...}, wave: COLUMN}, estimate, "
+        "{estimate: [COLUMNS]} or unknown"
+    )
     if value.is_mapping:
-        given = value.entries(("column", "estimate"))
-        if len(given) != 1:
-            raise value.error(f"must have one of column and estimate: {cure}")
+        given = value.entries(("column", "columns", "wave", "estimate"))
+        if len(given.keys() - {"wave"}) != 1 or ("wave" in given and "columns" not in given):
+            raise value.error(f"must have one of column, columns and estimate: {cure}")
+        if "columns" in given:
+            named = {action: column(item) for action, item in given["columns"].pairs().items()}
+            if not named:
+                raise given["columns"].error(f"names no column: {cure}")
+            wave = column(given["wave"]) if "wave" in given else None
+            return Propensities(kind=GIVEN, columns=named, wave=wave)
         if "column" in given:
             return Propensities(kind=GIVEN, column=column(given["column"]))
         by = given["estimate"].items()
@@ -242,6 +258,20 @@ def _propensity(value: Value, column: _Columns) -> Propensities:
             return Propensities(kind=UNKNOWN)
         case other:
             raise value.error(f"is {other!r}: {cure}")
+
+
+def _check_actions(
+    value: Value, propensity: Propensities, templates: tuple[Template, ...] | None
+) -> None:
+    """Probabilities are of the templates, where these are named."""
+    if templates is None:
+        return
+    known = {template.id for template in templates}
+    for action in propensity.columns:
+        if action not in known:
+            raise value.error(
+                f"names action {action!r}, which is none of the {len(known)} templates"
+            )
 
 
 def _attributes(value: Value | None, column: _Columns) -> tuple[AttributeColumn, ...]:

@@ -63,7 +63,9 @@ def replay(
     """Replay a log of decisions through the topics, learn from its first part, value on the rest.
 
     Nothing is sent. IPS and SNIPS say what the learned policy would have earned on the part of
-    the log that it has not seen, and whether the log is large enough to tell.
+    the log that it has not seen, and whether the log is large enough to tell. Where the log's own
+    policy learned meanwhile, map the probabilities of all actions and its versions
+    (`propensity: {columns: {ACTION: COLUMN}, wave: COLUMN}`): adaptive DR has the right intervals.
 
     Example: groundswell replay log.csv --mapping mapping.yaml
     """
@@ -177,7 +179,7 @@ def _table(mapping: LogMapping, replayed: Replayed, valuation: Valuation) -> Tab
     )
     table.add_row("held out", f"{valuation.n:,} decisions, {valuation.rewarded:,} with a reward")
     table.add_row("the log's own policy", _estimate(valuation.logging))
-    for name, estimate in (("IPS", valuation.ips), ("SNIPS", valuation.snips)):
+    for name, estimate in _estimates(valuation):
         if estimate is not None:
             table.add_row(
                 f"learned policy, {name}",
@@ -185,6 +187,14 @@ def _table(mapping: LogMapping, replayed: Replayed, valuation: Valuation) -> Tab
                 f"largest weight {estimate.max_weight:.1f}",
             )
     return table
+
+
+def _estimates(valuation: Valuation) -> list[tuple[str, Estimate | None]]:
+    return [
+        ("IPS", valuation.ips),
+        ("SNIPS", valuation.snips),
+        ("adaptive DR", valuation.adaptive),
+    ]
 
 
 def _verdict(mapping: LogMapping, valuation: Valuation) -> str:
@@ -217,7 +227,7 @@ def _figures(replayed: Replayed, valuation: Valuation) -> list[Figure]:
         ),
         *_estimate_figures("logging policy", logged, "reward a decision"),
     ]
-    for name, estimate in (("IPS", valuation.ips), ("SNIPS", valuation.snips)):
+    for name, estimate in _estimates(valuation):
         if estimate is None:
             continue
         figures += _estimate_figures(name, estimate, f"reward a decision, {kind}", logged.value)

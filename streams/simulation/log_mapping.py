@@ -89,14 +89,21 @@ class Propensities:
     Attributes
     ----------
     kind
-        `GIVEN` in a column, `ESTIMATED` from the log itself, or `UNKNOWN`.
+        `GIVEN` in a column, or in one for each action, `ESTIMATED` from the log itself, or
+        `UNKNOWN`.
     by
         Columns whose values the logging policy is believed to have told apart, for estimating.
+    columns
+        Action to the column of its probability: all that could be taken.
+    wave
+        A column of whole numbers that tells apart the versions of a policy that learned meanwhile.
     """
 
     kind: str
     column: str | None = None
     by: tuple[str, ...] = ()
+    columns: Mapping[str, str] = field(default_factory=dict)
+    wave: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +166,8 @@ class LogMapping:
             *times,
             *((self.propensity.column,) if self.propensity.column is not None else ()),
             *self.propensity.by,
+            *self.propensity.columns.values(),
+            *((self.propensity.wave,) if self.propensity.wave is not None else ()),
             *(attribute.column for attribute in self.attributes),
             *self.where,
         ]
@@ -180,7 +189,9 @@ def campaign_of(mapping: LogMapping, actions: Sequence[str], at_ms: int) -> Camp
     MappingError
         If there are too many, one has no name that can be used, or the policy cannot be made.
     """
-    templates = mapping.templates or _templates_of(mapping, actions)
+    # an action that was never drawn has a probability all the same
+    every = sorted({*actions, *mapping.propensity.columns})
+    templates = mapping.templates or _templates_of(mapping, every)
     try:
         campaign = Campaign(
             campaign_id=mapping.name,

@@ -19,10 +19,12 @@ from streams.simulation.log_mapping import (
 from streams.simulation.log_values import (
     RowReward,
     attribute_of,
+    probabilities_of,
     propensity_of,
     reward_of,
     text_of,
     time_of,
+    wave_of,
 )
 from streams.simulation.propensities import PropensityCounts
 
@@ -34,7 +36,11 @@ REPORTED = 5  # bad rows that are told in words
 
 @dataclass(frozen=True, slots=True)
 class LogRow:
-    """A decision of the log; `stratum` is what its propensity is estimated within."""
+    """A decision of the log.
+
+    `stratum` is what its propensity is estimated within; `wave` the version of the log's policy,
+    -1 where it is not known.
+    """
 
     number: int
     at_ms: int
@@ -44,6 +50,8 @@ class LogRow:
     propensity: float | None
     attributes: dict[str, AttributeValue]
     stratum: str
+    probabilities: dict[str, float]
+    wave: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +228,11 @@ class LogReader:
         check_text(mapping.action, action, 128)
         if self._known is not None and action not in self._known:
             raise ValueError(f"{mapping.action} {action!r} is none of the templates")
+        odds: dict[str, float] = {}
+        propensity = propensity_of(raw, mapping.propensity.column)
+        if mapping.propensity.columns:
+            odds = probabilities_of(raw, mapping.propensity.columns, action)
+            propensity = odds[action]
         return LogRow(
             number,
             at_ms,
@@ -230,9 +243,11 @@ class LogReader:
                 for column in mapping.rewards
                 if (reward := reward_of(raw, column, at_ms)) is not None
             ),
-            propensity_of(raw, mapping.propensity.column),
+            propensity,
             {each.name: attribute_of(raw, each) for each in mapping.attributes},
             "\0".join(text_of(raw[column]) for column in mapping.propensity.by),
+            odds,
+            wave_of(raw, mapping.propensity.wave),
         )
 
     def _user(self, number: int, raw: RawRow) -> str:

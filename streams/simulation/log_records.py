@@ -52,6 +52,8 @@ class LogRecords:
             decided_at_ms=row.at_ms,
             attributes=row.attributes,
             learn=learned,
+            probabilities=row.probabilities,
+            policy_version=row.wave,
         )
 
     def rewards(self, row: LogRow) -> Iterator[Reward]:

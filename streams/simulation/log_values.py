@@ -5,6 +5,7 @@ Each function raises ValueError with what is wrong: the row is a bad one.
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,11 +15,22 @@ from schemas.ids import AttributeValue
 from streams.simulation.log_files import RawRow
 from streams.simulation.log_mapping import AttributeColumn, RewardColumn, TimeColumn
 
-__all__ = ["RowReward", "attribute_of", "propensity_of", "reward_of", "text_of", "time_of"]
+__all__ = [
+    "RowReward",
+    "attribute_of",
+    "probabilities_of",
+    "propensity_of",
+    "reward_of",
+    "text_of",
+    "time_of",
+    "wave_of",
+]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PER_S = {"s": 1, "ms": 1000, "us": 1_000_000, "ns": 1_000_000_000}
 YES = frozenset({"1", "1.0", "true", "yes"})
+NEAR = 1e-3  # probabilities that were rounded to three digits still add up
+LAST_WAVE = 2**63 - 1
 NO = frozenset({"", "0", "0.0", "false", "no"})
 
 
@@ -111,6 +123,33 @@ def propensity_of(raw: RawRow, column: str | None) -> float | None:
     if not 0.0 < value <= 1.0:
         raise ValueError(f"{column} must lie in (0, 1], got {value}")
     return value
+
+
+def probabilities_of(raw: RawRow, columns: Mapping[str, str], action: str) -> dict[str, float]:
+    """Probabilities of the actions that could be taken, by action; they sum to 1 exactly."""
+    odds = {}
+    for name, column in columns.items():
+        odds[name] = number_of(column, raw[column]) if text_of(raw[column]) else 0.0
+        if not 0.0 <= odds[name] <= 1.0 + NEAR:
+            raise ValueError(f"{column} must lie in [0, 1], got {odds[name]}")
+    if action not in odds:
+        raise ValueError(f"{action!r} is none of the actions whose probabilities are mapped")
+    total = math.fsum(odds.values())
+    if abs(total - 1.0) > NEAR:
+        raise ValueError(f"probabilities must sum to 1 within {NEAR:g}, got {total:.6g}")
+    if odds[action] == 0.0:
+        raise ValueError(f"{columns[action]} is 0, but {action!r} was drawn")
+    return {name: each / total for name, each in odds.items() if each > 0.0}
+
+
+def wave_of(raw: RawRow, column: str | None) -> int:
+    """Which version of the log's policy decided; -1 without a column."""
+    if column is None:
+        return -1
+    text = text_of(raw[column])
+    if not re.fullmatch(r"\d{1,19}", text) or int(text) > LAST_WAVE:
+        raise ValueError(f"{column} must be a whole number of 0 or more, got {text!r}")
+    return int(text)
 
 
 def attribute_of(raw: RawRow, column: AttributeColumn) -> AttributeValue:

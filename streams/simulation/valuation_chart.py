@@ -23,7 +23,9 @@ def draw_valuation(path: Path, name: str, valuation: Valuation) -> bool:
             ("the log's own policy", valuation.logging),
             ("learned policy, IPS", valuation.ips),
             ("learned policy, SNIPS", valuation.snips),
+            ("learned policy, adaptive DR", valuation.adaptive),
         )
+        if estimate is not None
     ]
     base = alt.Chart(
         alt.Data(values=rows),

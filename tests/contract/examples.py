@@ -125,6 +125,8 @@ EXAMPLES: tuple[object, ...] = (
         decided_at_ms=AT_MS,
         attributes={"age": 31},
         learn=False,
+        probabilities={"plain": 0.125, "discount-10": 0.875},
+        policy_version=7,
     ),
     CAMPAIGN,
     WaveStart(

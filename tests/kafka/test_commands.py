@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import structlog
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -25,9 +26,9 @@ from confluent_kafka.admin import (
 from schemas.campaign import Campaign
 from schemas.errors import CampaignError, TopicError
 from schemas.hashing import partition_of
-from schemas.learning import Tally, WaveReport
+from schemas.learning import LearningExample, Tally, WaveReport
 from schemas.records import UserEvent
-from schemas.topics import CAMPAIGNS, DEAD_LETTERS, WAVE_REPORTS
+from schemas.topics import CAMPAIGNS, DEAD_LETTERS, LEARNING_EXAMPLES, WAVE_REPORTS
 from schemas.wire import Codec
 from streams.__main__ import main
 from streams.commands.campaign_file import parse_campaign
@@ -656,3 +657,51 @@ def test_reading_leaves_no_trace_in_a_group(loop, namespace):
     [found] = asker.committed([TopicPartition(f"{namespace}company-feedback", 0)], timeout=10)
     asker.close()
     assert found.offset < 0
+
+
+def test_policies_are_valued_on_a_campaigns_own_log(run, loop, namespace, file):
+    assert run("campaign", "apply", file).code == 0
+    nothing = run("campaign", "value", "spring-sale")
+    assert nothing.code == 1
+    assert "0 closed decisions of the policy in 0 waves" in nothing.err
+    producer, topic = Producer({"bootstrap.servers": loop}), namespace + LEARNING_EXAMPLES.name
+    codec = Codec()
+    rng = np.random.default_rng(1)
+    for number in range(900):
+        wave = number // 300
+        odds = [0.5 + 0.2 * wave, 0.5 - 0.2 * wave]
+        upsell = rng.random() < odds[0]
+        outcome = LearningExample(
+            decision_id=f"d{number}",
+            campaign_id="spring-sale" if number % 2 else "another",
+            campaign_version=1,
+            wave=wave,
+            user_id=f"u{number}",
+            reason="policy",
+            action="upsell" if upsell else "letter",
+            propensity=odds[0] if upsell else odds[1],
+            propensity_kind="drawn",
+            actions=["upsell", "letter"],
+            probabilities=odds,
+            context=np.array([number % 7 - 3.0, 1.0, 0.0], "<f4").tobytes(),
+            reward=float(rng.random() < (0.6 if upsell else 0.3)),
+            policy_version=wave,
+            encoder_version="columns",
+            decided_at_ms=1_700_000_000_000 + number,
+            closed_at_ms=1_700_000_100_000 + number,
+        )
+        producer.produce(topic, codec.encode(topic, outcome), outcome.user_id)
+    assert producer.flush(10) == 0
+    shown = run("campaign", "value", "spring-sale", "--split", 0.3)
+    assert shown.code == 0, shown.err
+    assert "learned from 150 outcomes before wave 1, valued on 300 decisions since" in shown.out
+    for row in ("the log's own", "linear-thompson", "uniform", "adaptive"):
+        assert row in shown.out
+    fixed = "{name: fixed, params: {action: letter}}"
+    told = json.loads(run("campaign", "value", "spring-sale", "--policy", fixed, "--json").out)
+    letters = told["policies"][fixed]
+    assert letters["adaptive"]["low"] <= 0.3 <= letters["adaptive"]["high"]
+    assert letters["diagnosis"]["verdict"] in ("worse", "too-small")
+    wrong = run("campaign", "value", "spring-sale", "--policy", "unifrom")
+    assert wrong.code == 1
+    assert "did you mean 'uniform'?" in wrong.err

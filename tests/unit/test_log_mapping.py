@@ -85,6 +85,18 @@ def test_the_worked_example_fits_the_policy():
     campaign_of(mapping, [], 0)
 
 
+def test_probabilities_of_all_actions_and_versions_are_taken():
+    mapping = parse(
+        PLAIN.replace("{column: p}", "{columns: {hello: p_h, offer: p_o}, wave: version}")
+    )
+    assert mapping.propensity.kind == "given"
+    assert mapping.propensity.columns == {"hello": "p_h", "offer": "p_o"}
+    assert mapping.propensity.wave == "version"
+    assert mapping.columns == ("at", "mail", "click", "p_h", "p_o", "version")
+    # an action that was never drawn is one of the campaign's
+    assert [t.id for t in campaign_of(mapping, ["hello"], 5).templates] == ["hello", "offer"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -95,6 +107,8 @@ def test_the_worked_example_fits_the_policy():
         (("rewards: [{column: click}]", "rewards: []"), "m.yaml:4: rewards names no column"),
         (("{column: p}", "guess"), "m.yaml:5: propensity is 'guess': write {column: NAME}"),
         (("{column: p}", "{column: p, estimate: [x]}"), "m.yaml:5: propensity must have one of"),
+        (("{column: p}", "{column: p, wave: w}"), "m.yaml:5: propensity must have one of"),
+        (("{column: p}", "{columns: {}}"), "m.yaml:5: propensity.columns names no column"),
         (("{column: p}", "{column: p}\nsplit: 100 %"), "m.yaml:6: split must lie between 0 and 1"),
         (("{column: p}", "{column: p}\nuser: []"), "m.yaml:6: user names no column"),
         (

@@ -276,3 +276,44 @@ def test_records_label_their_propensities_and_part_the_log_by_time(tmp_path):
     decision = make.decision(next(log.rows()))
     assert decision.propensity_kind == "estimated"
     assert decision.propensity == pytest.approx(1.0)
+
+
+def test_probabilities_of_all_actions_are_read_rounded_and_made_to_sum_to_one(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text(
+        "at,mail,click,p_h,p_o,p_n,version\n"
+        "1,hello,1,0.333,0.333,0.333,0\n"
+        "2,offer,0,0.25,0.75,,1\n"
+        "3,news,0,0,0,1,12\n"
+        "4,hello,0,0.5,0.6,0,1\n"
+        "5,hello,0,0,1,0,1\n"
+        "6,hello,0,1,0,0,one\n"
+        "7,gone,0,1,0,0,1\n"
+        "8,hello,0,1.5,-0.5,0,1\n"
+    )
+    text = """campaign: spring
+time: {column: at, unit: s}
+action: mail
+rewards: [{column: click}]
+propensity: {columns: {hello: p_h, offer: p_o, news: p_n}, wave: version}
+bad_rows: 90 %
+"""
+    log = reader(path, text)
+    summary = log.scan()
+    rows = list(log.rows())
+    assert [row.wave for row in rows] == [0, 1, 12]
+    assert [row.propensity for row in rows] == pytest.approx([1 / 3, 0.75, 1.0])
+    assert rows[0].probabilities == pytest.approx({"hello": 1 / 3, "offer": 1 / 3, "news": 1 / 3})
+    assert rows[1].probabilities == {"hello": 0.25, "offer": 0.75}
+    said = " ".join(summary.bad_rows)
+    for why in (
+        "probabilities must sum to 1 within 0.001, got 1.1",
+        "p_h is 0, but 'hello' was drawn",
+        "version must be a whole number of 0 or more, got 'one'",
+        "'gone' is none of the actions whose probabilities are mapped",
+        "p_h must lie in [0, 1], got 1.5",
+    ):
+        assert why in said
+    records = LogRecords(log._mapping, campaign_of(log._mapping, summary.actions, 0), summary)
+    decision = records.decision(rows[1])
+    assert (decision.policy_version, decision.probabilities) == (1, {"hello": 0.25, "offer": 0.75})

@@ -14,7 +14,7 @@ from streams.core.evaluation.logged import (
     importance_weights,
 )
 
-__all__ = ["estimate_adaptive_dr"]
+__all__ = ["adaptive_influence", "estimate_adaptive_dr", "wave_weights"]
 
 
 def estimate_adaptive_dr(
@@ -65,10 +65,9 @@ def estimate_adaptive_dr(
     """
     weights = importance_weights(log, action_dist)
     terms = doubly_robust_terms(log, action_dist, predicted_rewards, weights)
-    h = _wave_weights(log, action_dist, logging_dist, _checked_waves(log, waves))
-    total = float(h.sum())
-    value = float(h @ terms) / total
-    error = float(np.sqrt(np.square(h * (terms - value)).sum())) / total
+    h = wave_weights(log, action_dist, logging_dist, waves)
+    value, influence = adaptive_influence(terms, h)
+    error = float(np.sqrt(np.square(influence).sum())) / len(log)
     half = t_quantile(len(log), confidence) * error
     return Estimate(
         value=value,
@@ -81,13 +80,32 @@ def estimate_adaptive_dr(
     )
 
 
-def _wave_weights(
+def adaptive_influence(terms: FloatArray, h: FloatArray) -> tuple[float, FloatArray]:
+    """Give `V = sum_i h_i G_i / sum_i h_i` and `n h_i (G_i - V) / sum_i h_i`, (n,).
+
+    The value varies as the mean of the second, which is 0.
+    """
+    total = float(h.sum())
+    value = float(h @ terms) / total
+    influence: FloatArray = len(terms) / total * h * (terms - value)
+    return value, influence
+
+
+def wave_weights(
     log: LoggedDecisions,
     action_dist: npt.ArrayLike,
     logging_dist: npt.ArrayLike,
-    waves: IntArray,
+    waves: npt.ArrayLike,
 ) -> FloatArray:
-    """`1 / sqrt(l_t)` of each decision's wave, (n,)."""
+    """`1 / sqrt(l_t)` of each decision's wave, (n,); arguments as `estimate_adaptive_dr` has them.
+
+    Raises
+    ------
+    EvaluationError
+        The log, the policy and the waves do not fit, or the evaluation policy takes an action
+        that the log could not.
+    """
+    made_by = _checked_waves(log, waves)
     mine, theirs = checked_action_dist(log, action_dist), checked_action_dist(log, logging_dist)
     if mine.shape != theirs.shape:
         raise EvaluationError(
@@ -108,7 +126,7 @@ def _wave_weights(
             "value a policy over the actions that were eligible, on a log with a floor"
         )
     ratio = np.divide(mine**2, theirs, out=np.zeros_like(mine), where=theirs > 0.0).sum(axis=1)
-    _, place = np.unique(waves, return_inverse=True)
+    _, place = np.unique(made_by, return_inverse=True)
     spread = np.bincount(place, weights=ratio) / np.bincount(place)  # l_t, at least 1
     weights: FloatArray = 1.0 / np.sqrt(spread[place])
     return weights

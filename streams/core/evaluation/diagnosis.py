@@ -8,6 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import EvaluationError
+from streams.core.evaluation.adaptive import (
+    adaptive_influence,
+    estimate_adaptive_dr,
+    wave_weights,
+)
 from streams.core.evaluation.doubly_robust import doubly_robust_terms, estimate_dr
 from streams.core.evaluation.intervals import (
     Estimate,
@@ -37,7 +42,8 @@ class Diagnosis:
     sentence : str
         The same for a reader, with the numbers.
     estimate : Estimate
-        The evaluation policy's value: DR where rewards were predicted, else SNIPS.
+        The evaluation policy's value: adaptive DR where the log's own policy learned meanwhile,
+        DR where rewards were predicted, else SNIPS.
     logging_value : float
         Mean reward in the log.
     lift, lift_low, lift_high : float
@@ -77,6 +83,8 @@ def diagnose(
     action_dist: npt.ArrayLike,
     predicted_rewards: npt.ArrayLike | None = None,
     *,
+    waves: npt.ArrayLike | None = None,
+    logging_dist: npt.ArrayLike | None = None,
     confidence: float = 0.95,
     min_effective_sample_size: float = 200.0,
     min_effective_rewarded: float = 30.0,
@@ -97,6 +105,9 @@ def diagnose(
         The evaluation policy's probabilities in the logged contexts.
     predicted_rewards : (n, n_actions) or (n, n_actions, n_positions), optional
         A reward model's predictions, for DR; without them SNIPS.
+    waves, logging_dist
+        As `estimate_adaptive_dr` takes them, for a log whose own policy learned meanwhile; both
+        or neither. Rewards are then predicted as it asks for.
     confidence : float in (0, 1)
         Of the intervals.
     min_effective_sample_size, min_effective_rewarded : float
@@ -115,13 +126,9 @@ def diagnose(
             f"relevant_difference must be 0 or more, got {relevant_difference}: 0.1 is ten percent"
         )
     weights = importance_weights(log, action_dist)
-    # first, because it refuses a policy that takes none of the logged actions
-    estimate = estimate_snips(log, action_dist, confidence=confidence)
-    _, influence = snips_influence(log, weights)
-    if predicted_rewards is not None:
-        estimate = estimate_dr(log, action_dist, predicted_rewards, confidence=confidence)
-        terms = doubly_robust_terms(log, action_dist, predicted_rewards, weights)
-        influence = terms - estimate.value
+    estimate, influence = _valued(
+        log, action_dist, predicted_rewards, weights, waves, logging_dist, confidence
+    )
     lift = estimate.value - log.value
     # V - mean(r) varies as the mean of phi_i - (r_i - mean(r)): the two share their decisions
     half = t_quantile(len(log), confidence) * standard_error(influence - (log.rewards - log.value))
@@ -178,6 +185,44 @@ def diagnose(
         mean_weight=numbers.mean_weight,
         more_decisions=more,
     )
+
+
+def _valued(
+    log: LoggedDecisions,
+    action_dist: npt.ArrayLike,
+    predicted_rewards: npt.ArrayLike | None,
+    weights: FloatArray,
+    waves: npt.ArrayLike | None,
+    logging_dist: npt.ArrayLike | None,
+    confidence: float,
+) -> tuple[Estimate, FloatArray]:
+    """The value of the policy, and what it varies as the mean of, (n,)."""
+    # first, because it refuses a policy that takes none of the logged actions
+    by_snips = estimate_snips(log, action_dist, confidence=confidence)
+    if (waves is None) != (logging_dist is None):
+        raise EvaluationError(
+            "waves and logging_dist belong together, got only one of them: give both for a log "
+            "whose own policy learned meanwhile"
+        )
+    if waves is None or logging_dist is None:
+        if predicted_rewards is None:
+            return by_snips, snips_influence(log, weights)[1]
+        by_dr = estimate_dr(log, action_dist, predicted_rewards, confidence=confidence)
+        terms = doubly_robust_terms(log, action_dist, predicted_rewards, weights)
+        return by_dr, terms - by_dr.value
+    if predicted_rewards is None:
+        predicted_rewards = np.zeros(np.shape(logging_dist))
+    adaptive = estimate_adaptive_dr(
+        log,
+        action_dist,
+        predicted_rewards,
+        waves=waves,
+        logging_dist=logging_dist,
+        confidence=confidence,
+    )
+    terms = doubly_robust_terms(log, action_dist, predicted_rewards, weights)
+    h = wave_weights(log, action_dist, logging_dist, waves)
+    return adaptive, adaptive_influence(terms, h)[1]
 
 
 def _unmet_needs(*bounds: tuple[float, float]) -> list[float]:

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.campaign import ContextFeature, Template
+from schemas.errors import PropensityError
 from schemas.ids import TIME_MARKER
 from schemas.records import LoggedDecision
 from schemas.topics import LEARNING_EXAMPLES, LEARNING_UPDATES
@@ -68,6 +69,28 @@ def test_a_logged_decision_is_opened_as_if_made_here_and_never_sent():
     shard.now_ms = NOON + 110_000
     (example,) = sent(shard.run(CloseDue(clock())), LEARNING_EXAMPLES)
     assert example.decision_id == "row-0"
+
+
+def test_all_probabilities_and_the_version_of_a_logged_decision_come_into_the_log():
+    shard = MemoryShard()
+    hello, offer = (template.id for template in LOG.templates[:2])
+    odds = {hello: 0.25, offer: 0.75}
+    shard.apply(entering(), [logged(probabilities=odds, policy_version=3)])
+    shard.now_ms = NOON + 110_000
+    (example,) = sent(shard.run(CloseDue(clock())), LEARNING_EXAMPLES)
+    assert dict(zip(example.actions, example.probabilities, strict=True)) == odds
+    assert example.policy_version == 3
+    (why,) = refusals(
+        shard.apply(entering(), [logged(2, probabilities={hello: 0.25, "gone": 0.75})])
+    )
+    assert "has no template 'gone'" in why
+
+
+def test_probabilities_that_contradict_the_draw_are_refused():
+    with pytest.raises(PropensityError, match=r"sum to 1 within 0\.001, got a sum of 0\.75"):
+        logged(probabilities={"hello": 0.25, "offer": 0.5})
+    with pytest.raises(PropensityError, match=r"give 'hello' 0\.5, its propensity is 0\.25"):
+        logged(probabilities={"hello": 0.5, "offer": 0.5})
 
 
 def test_a_repeated_decision_is_entered_once():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from schemas.errors import EvaluationError
-from streams.core.evaluation import LoggedDecisions, diagnose
+from streams.core.evaluation import LoggedDecisions, diagnose, estimate_adaptive_dr
 
 LOGGING = np.array([0.5, 0.3, 0.2])
 
@@ -166,3 +166,26 @@ def test_a_relevant_difference_below_zero_is_refused(difference):
     log = a_log(np.random.default_rng(12), 50, [0.5, 0.5, 0.5])
     with pytest.raises(EvaluationError, match="relevant_difference must be 0 or more"):
         diagnose(log, always(LOGGING, 50), relevant_difference=difference)
+
+
+def test_a_log_whose_policy_learned_meanwhile_is_judged_by_the_adaptive_estimate():
+    rng, n = np.random.default_rng(21), 3_000
+    waves = np.repeat([0, 1], n // 2)
+    dist = np.where(waves[:, None] == 0, [0.5, 0.3, 0.2], [0.05, 0.05, 0.9])
+    actions = (dist.cumsum(axis=1) < rng.random((n, 1))).sum(axis=1)
+    rewards = (rng.random(n) < np.array([0.2, 0.2, 0.5])[actions]).astype(float)
+    log = LoggedDecisions(
+        actions=actions, rewards=rewards, propensities=dist[np.arange(n), actions]
+    )
+    policy = always([0.6, 0.4, 0.0], n)
+    given = {"waves": waves, "logging_dist": dist}
+    diagnosis = diagnose(log, policy, **given)
+    nothing = np.zeros((n, 3))
+    assert diagnosis.estimate == estimate_adaptive_dr(log, policy, nothing, **given)
+    assert diagnosis.verdict == "worse"
+    assert diagnosis.lift == pytest.approx(diagnosis.estimate.value - log.value)
+    # the wave that hardly took these actions counts for little: narrower than without weights
+    plain = diagnose(log, policy, nothing)
+    assert diagnosis.lift_high - diagnosis.lift_low < plain.lift_high - plain.lift_low
+    with pytest.raises(EvaluationError, match="belong together"):
+        diagnose(log, policy, waves=waves)

@@ -126,3 +126,38 @@ def test_logs_that_cannot_be_used_are_refused():
         HeldOut.of([example(1, learn=True)], ACTIONS)
     with pytest.raises(EvaluationError, match="'news' is none of the policy's 2"):
         HeldOut.of([example(1, action="news")], ACTIONS)
+
+
+def by_version(number: int, **changes) -> LearningExample:
+    version = number % 2
+    odds = ([0.5, 0.5], [0.9, 0.1])[version]
+    given = {"propensity": odds[0], "probabilities": odds, "policy_version": version}
+    return example(number, reward=float(number % 3 == 0), **{**given, **changes})
+
+
+def test_a_log_that_tells_all_probabilities_and_versions_is_valued_for_a_policy_that_learned():
+    got = valued([by_version(n) for n in range(600)])
+    assert got.adaptive is not None
+    assert got.diagnosis is not None
+    assert got.diagnosis.estimate == got.adaptive
+    assert got.snips is not None
+    assert got.snips.value != got.adaptive.value
+
+
+@pytest.mark.parametrize("lacks", [{"policy_version": -1}, {"probabilities": []}])
+def test_one_decision_of_an_unknown_version_leaves_the_plain_estimates(lacks):
+    got = valued([by_version(0, **lacks), *(by_version(n) for n in range(1, 600))])
+    assert got.adaptive is None
+    assert got.diagnosis is not None
+    assert got.diagnosis.estimate == got.snips
+
+
+def test_actions_that_were_not_eligible_take_no_part():
+    examples = [
+        by_version(n, actions=["hello"], probabilities=[1.0], propensity=1.0) for n in range(600)
+    ]
+    got = valued(examples)
+    assert got.adaptive is not None
+    assert got.adaptive.max_weight == 1.0  # uniform over what there was: hello alone
+    with pytest.raises(EvaluationError, match="'news' is none of the policy's 2"):
+        HeldOut.of([by_version(1, actions=["hello", "news"])], ACTIONS)
