@@ -17,6 +17,7 @@ import structlog
 from schemas.campaign import Campaign
 from schemas.errors import GroundswellError
 from schemas.learning import LearningExample
+from streams.agents.pace import Pace
 from streams.core.encoding import ContextEncoder, action_set
 from streams.core.learning import BLOCK
 from streams.core.policies import Examples, Policy
@@ -29,6 +30,7 @@ log = structlog.get_logger()
 # contains all.
 Learned = Mapping[tuple[int, int], int]
 COMPLETE = (-1, 0)
+FIRST_SHARE = 0.2  # of a core
 Placed = tuple[tuple[int, int], int, LearningExample]  # wave and shard, and which of them it is
 
 
@@ -47,7 +49,9 @@ class WarmUp:
     """One policy in the making. Its methods are called by the learner, its thread does the work.
 
     The log is read once, however often the campaign learns meanwhile: each pass goes on where the
-    last one ended, and is the shorter the sooner it comes.
+    last one ended, and is the shorter the sooner it comes. The first pass leaves most of the
+    worker's time to its decisions; each that comes after it may take twice as much, so that it
+    catches up with a campaign however fast that learns.
 
     Parameters
     ----------
@@ -69,6 +73,7 @@ class WarmUp:
         self._early: list[Placed] = []  # read, and not told of yet
         self._asked: Learned = {}
         self._failure: GroundswellError | None = None
+        self._share = FIRST_SHARE
         self._thread: threading.Thread | None = None
 
     def policy_for(self, learned: Learned) -> Policy | None:
@@ -119,7 +124,10 @@ class WarmUp:
 
     def _new(self) -> Iterator[Placed]:
         """Examples of the campaign that were not read yet."""
+        pace = Pace(self._share)
+        self._share = min(2 * self._share, 1.0)
         for shard, offset, example in self._read(dict(self._read_to)):
+            pace.rest()
             self._read_to[shard] = offset + 1
             if example.campaign_id != self._campaign.campaign_id or not example.learn:
                 continue
