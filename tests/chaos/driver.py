@@ -37,6 +37,7 @@ def run(
     waves: int = 3,
     window_s: float = 1.5,
     idle_s: float = 120.0,
+    tend: Callable[[Deployment], None] | None = None,
 ) -> Row:
     """Start workers, a campaign and a steady load; inject; wait until all is applied; compare.
 
@@ -48,6 +49,8 @@ def run(
         The campaign takes about waves x (window + 2 s).
     idle_s
         When the load ends, all of it must be applied within this time.
+    tend
+        Called every second from the fault's end until all is applied: whoever runs the workers.
     """
     people = [f"user-{number:05d}" for number in range(users)]
     for worker in range(workers):
@@ -70,10 +73,24 @@ def run(
                 )
             )
             harm = fault(deployment, feeder)
-            _wait(lambda: _closed(deployment) == waves, 300 + waves * window_s, "the waves close")
+
+            def tended(condition: Callable[[], bool]) -> bool:
+                if tend is not None:
+                    tend(deployment)
+                return condition()
+
+            _wait(
+                lambda: tended(lambda: _closed(deployment) == waves),
+                300 + waves * window_s,
+                "the waves close",
+            )
             feeder.stop()
             stopped = time.monotonic()
-            _wait(lambda: _applied(changelog) >= feeder.total, 300, "all events are applied")
+            _wait(
+                lambda: tended(lambda: _applied(changelog) >= feeder.total),
+                300,
+                "all events are applied",
+            )
             caught_up_s = time.monotonic() - stopped
         row = Row(fault=name, injected=harm.injected, figures=harm.figures)
         _compare(row, deployment, changelog, feeder, sender, people)

@@ -50,50 +50,62 @@ def deployed_on(bootstrap: str, directory: Path) -> Iterator[Deployment]:
         yield made
 
 
-def restarts(deployed: Deployment, brokers: EmbeddedKafka, times: int, every_s: float) -> Harm:
-    """Stop one node after the other, in order or by a kill, and start it again.
+class Supervisor:
+    """Starts workers again that ended as they may while brokers are away.
 
-    A worker that gives a transaction up after 30 s without enough brokers ends (exit 4), and is
-    started again, as whoever runs it would.
+    A worker gives a transaction up after 30 s without enough brokers, and ends (exit 4): whoever
+    runs it starts it again, as long as it is needed.
     """
-    away, again = [], 0
+
+    def __init__(self) -> None:
+        self.again = 0
+
+    def __call__(self, deployed: Deployment) -> None:
+        for worker, process in list(deployed.workers.items()):
+            if process.poll() is not None:
+                assert process.returncode in MAY_END, deployed.tail(worker)
+                deployed.start(worker)
+                self.again += 1
+
+
+def restarts(
+    deployed: Deployment,
+    brokers: EmbeddedKafka,
+    supervisor: Supervisor,
+    times: int,
+    every_s: float,
+) -> Harm:
+    """Stop one node after the other, in order or by a kill, and start it again."""
+    away = []
     for number, node in zip(range(times), itertools.cycle(range(1, NODES + 1)), strict=False):
         began = time.monotonic()
         (brokers.stop_node if number % 2 else brokers.kill_node)(node)
         brokers.start_node(node)
         away.append(time.monotonic() - began)
         while time.monotonic() - began < every_s:
-            again += started_again(deployed)
+            supervisor(deployed)
             time.sleep(1)
-    again += started_again(deployed)
     return Harm(
         times,
         [
             seen("a node was away for, median", statistics.median(away), "s"),
             seen("a node was away for, at most", max(away), "s"),
-            seen("workers that gave up and were started again", again, ""),
         ],
     )
 
 
-def started_again(deployed: Deployment) -> int:
-    """Start the workers again that have ended as they may while brokers are away."""
-    ended = [worker for worker, process in deployed.workers.items() if process.poll() is not None]
-    for worker in ended:
-        assert deployed.workers[worker].returncode in MAY_END, deployed.tail(worker)
-        deployed.start(worker)
-    return len(ended)
-
-
 def test_nothing_is_lost_and_nothing_doubled_while_brokers_restart(tmp_path: Path):
+    supervisor = Supervisor()
     with cluster(tmp_path) as brokers, deployed_on(brokers.bootstrap, tmp_path) as deployed:
         row = run(
             deployed,
             "a broker of three restarted every 60 s, stopped or killed",
-            lambda deployed, _: restarts(deployed, brokers, 6, 60),
+            lambda deployed, _: restarts(deployed, brokers, supervisor, 6, 60),
             waves=12,
             window_s=20,
+            tend=supervisor,
         )
+    row.figures.append(seen("workers that gave up and were started again", supervisor.again, ""))
     row.keep()
 
 
