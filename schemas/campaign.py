@@ -11,6 +11,7 @@ __all__ = ["Campaign", "ContextFeature", "PolicyParam", "Template", "WaveStart"]
 PolicyParam = bool | int | float | str | list[str]
 
 STATUSES = ("active", "paused", "stopped", "logged")
+TEMPLATE_STATUSES = ("active", "paused", "retired")
 LEARNING = ("auto", "examples", "parts")
 LEARN_AT = ("close", "decision")
 MOST_TEMPLATES = 200
@@ -37,9 +38,10 @@ class Template:
             raise CampaignError(f"templates.id may not be {NO_SEND!r}: it stands for sending none")
         for name, value in self.features.items():
             check_finite(f"templates.{self.id}.features.{name}", value, CampaignError)
-        if self.status not in ("active", "paused"):
+        if self.status not in TEMPLATE_STATUSES:
             raise CampaignError(
-                f"templates.{self.id}.status must be active or paused, got {self.status!r}"
+                f"templates.{self.id}.status must be one of {', '.join(TEMPLATE_STATUSES)}, "
+                f"got {self.status!r}"
             )
 
 

@@ -59,6 +59,8 @@ class Learner:
             updates.append(update)
         encoder = self._pairs.encoder(state)
         new, scale = fold_in_units(policy, updates, state.campaign, encoder, snapshot.reward_scale)
+        # each time: outcomes of their last sends still come
+        policy.retire([t.id for t in state.campaign.templates if t.status == "retired"])
         state.examples += new
         for tally in (tally for update in updates for tally in update.tallies):
             state.reward_sum += tally.reward_sum

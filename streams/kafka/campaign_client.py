@@ -221,8 +221,15 @@ def check_change(present: Campaign, new: Campaign, *, started: bool) -> None:
     if gone:
         raise CampaignError(
             f"campaign {present.campaign_id} has started with the templates "
-            f"{', '.join(sorted(gone))}, which are missing: give them status: paused instead, so "
-            "that outcomes on their way are still learned"
+            f"{', '.join(sorted(gone))}, which are missing: give them status: paused or retired "
+            "instead, so that outcomes on their way still find them"
+        )
+    retired = {t.id for t in present.templates if t.status == "retired"}
+    back = sorted(t.id for t in new.templates if t.id in retired and t.status != "retired")
+    if back:
+        raise CampaignError(
+            f"campaign {present.campaign_id} has retired the templates {', '.join(back)}, and "
+            "forgotten what it had learned of them: give what comes back a new id"
         )
 
 

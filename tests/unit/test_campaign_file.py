@@ -226,7 +226,7 @@ def test_the_audience_can_be_listed_here_or_in_a_file(tmp_path):
         ("id: upsell-plus", "id: no-send", 24, "templates.id may not be 'no-send'"),
         ("id: upsell-plus", "id: monthly-letter", 28, "stands here again, first on line 24"),
         ("channel: email", "channel: e mail", 25, "templates.upsell-plus.channel must be 1 to 128"),
-        ("status: paused", "status: off", 31, "monthly-letter.status must be active or paused"),
+        ("status: paused", "status: off", 31, "monthly-letter.status must be one of active"),
         ("{event: app_open}", "{event: app_open, scale: 2}", 10, "goes with an attribute"),
         ("{event: app_open}", "{event: app_open, attribute: a}", 10, "an attribute or an event"),
         ("{event: app_open}", "{}", 10, "each feature names an attribute or an event"),

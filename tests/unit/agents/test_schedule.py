@@ -213,6 +213,33 @@ def test_templates_may_be_added_and_paused_while_a_wave_runs():
     assert leader.state.version == 1
 
 
+def test_a_retired_template_is_forgotten_with_each_snapshot_and_cannot_come_back():
+    of = {"waves": 4, "policy": "disjoint-linear-thompson", "policy_params": {"draws": 16}}
+    leader = Leader(campaign(**of))
+    leader.lead()
+    leader.finish(0)
+    leader.lead()
+
+    def remembered() -> bool:
+        return "hello" in str(from_bytes(leader.known.snapshot("spring").state).state())
+
+    assert remembered()
+    paused = [replace(HELLO, status="paused"), *SPRING.templates[1:]]
+    assert leader.take_up(campaign(version=2, **of, templates=paused)) == []
+    leader.finish(1)
+    leader.lead()
+    assert remembered()
+    retired = [replace(HELLO, status="retired"), *SPRING.templates[1:]]
+    assert leader.take_up(campaign(version=3, **of, templates=retired)) == []
+    leader.finish(2)  # outcomes of its last sends
+    leader.lead()
+    assert leader.known.snapshot("spring").version == 3
+    assert not remembered()
+    (why,) = leader.take_up(campaign(version=4, **of))
+    assert "has retired the templates hello, and forgotten" in why
+    assert "give what comes back a new id" in why
+
+
 def test_the_longest_course_that_is_taken_up_fits_the_state():
     given = {"templates": MANY, "baseline_share": 0.5, "baseline_action": MANY[0].id}
     waves = next(n for n in range(1000, 0, -1) if _fits(campaign(**given, waves=n)))
