@@ -197,7 +197,6 @@ def check_change(present: Campaign, new: Campaign, *, started: bool) -> None:
         return
     _check_course(present, new)
     before, after = ContextEncoder(present.context), ContextEncoder(new.context)
-    gone = {t.id for t in present.templates} - {t.id for t in new.templates}
     names = feature_names(present.templates), feature_names(new.templates)
     changed: str | None = None
     if new.policy != present.policy:
@@ -218,6 +217,12 @@ def check_change(present: Campaign, new: Campaign, *, started: bool) -> None:
             f"campaign {present.campaign_id} has started, and learns from what it began with: "
             f"{changed}: keep that, or give the campaign a new name"
         )
+    _check_templates(present, new)
+
+
+def _check_templates(present: Campaign, new: Campaign) -> None:
+    """No template of a started campaign goes missing, and none comes back from retirement."""
+    gone = {t.id for t in present.templates} - {t.id for t in new.templates}
     if gone:
         raise CampaignError(
             f"campaign {present.campaign_id} has started with the templates "
