@@ -73,6 +73,12 @@ def check_runnable(campaign: Campaign) -> None:
             raise ExpressionError(f"audience.segment, {error}") from error
 
 
+def _named(campaign_id: str, error: GroundswellError) -> str:
+    """Give an error's message with the campaign that it is about."""
+    told = str(error)
+    return told if campaign_id in told else f"campaign {campaign_id}: {told}"
+
+
 class TakeUpCampaigns:
     """Takes up definitions and their changes.
 
@@ -98,7 +104,7 @@ class TakeUpCampaigns:
             try:
                 self._take_up(tx, campaign, record.key)
             except GroundswellError as error:
-                tx.dead_letter(record, str(error))
+                tx.dead_letter(record, _named(campaign.campaign_id, error))
 
     @staticmethod
     def _stop(tx: Transaction, record_key: bytes | None) -> None:

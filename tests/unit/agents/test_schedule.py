@@ -119,6 +119,7 @@ class Leader:
 def test_a_definition_that_would_stop_a_worker_is_refused(given, why):
     shard = MemoryShard()
     (told,) = refusals(shard.apply(TakeUpCampaigns(1), [campaign(**given)]))
+    assert "campaign spring" in told
     assert re.search(why, told), told
     assert shard.store.pairs == {}
 
