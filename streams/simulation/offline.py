@@ -11,7 +11,7 @@ from schemas.errors import SettingsError
 from streams.core.policies import registry
 from streams.core.policies.base import ActionSet, Examples, draw
 from streams.simulation.people import encode
-from streams.simulation.templates import action_features
+from streams.simulation.templates import BASELINE_TEMPLATE, action_features
 from streams.simulation.truth import REWARD_WEIGHTS
 from streams.simulation.world import Company
 
@@ -65,8 +65,8 @@ def run_waves(
     """Run a campaign in which each wave is decided by what the waves before it taught.
 
     Each person is in exactly one wave. A wave's holdout and baseline share are not the policy's
-    to decide for, and teach it nothing; the others get what it draws. It learns all of that
-    wave's sends, with their complete feedback, before the next wave.
+    to decide for; the others get what it draws. It learns all of that wave's sends, the baseline's
+    among them as in the workers, with their complete feedback, before the next wave.
 
     Parameters
     ----------
@@ -100,6 +100,7 @@ def run_waves(
     policy = registry.create(policy_name, params, contexts.shape[1], actions.d_action)
     if log is not None:
         policy.learn_many(log)
+    baseline = actions.ids.index(BASELINE_TEMPLATE)
     expected = company.expected_reward(weights)  # (n, n_actions)
     best_single, oracle, uniform = (
         company.best_single(weights),
@@ -113,21 +114,25 @@ def run_waves(
         users = treated[company.eligible[treated].any(axis=1)]
         dist = policy.action_dist(contexts[users], actions, company.eligible[users], rng)
         chosen = draw(dist, rng)
-        responses = company.respond(
-            [f"{seed}:{wave}:{company.people.ids[user]}" for user in users],
-            users,
-            chosen,
+        others = members[(group >= holdout) & (group < holdout + baseline_share)]
+        others = others[company.eligible[others, baseline]]
+        sent = np.concatenate([users, others])
+        sent_actions = np.concatenate([chosen, np.full(len(others), baseline)])
+        rewards = company.respond(
+            [f"{seed}:{wave}:{company.people.ids[user]}" for user in sent],
+            sent,
+            sent_actions,
             wave * DAY_MS,
-        )
-        rewards = responses.rewards(weights)
+        ).rewards(weights)
+        order = np.argsort(sent)  # baseline's among the others, as they come
         policy.learn_many(
             Examples(
-                contexts=contexts[users],
-                actions=tuple(actions.ids[action] for action in chosen),
-                action_features=actions.features[chosen],
-                rewards=rewards,
-                previous=np.full(len(users), np.nan),
-                at_ms=np.full(len(users), wave * DAY_MS, dtype=np.int64),
+                contexts=contexts[sent[order]],
+                actions=tuple(actions.ids[action] for action in sent_actions[order]),
+                action_features=actions.features[sent_actions[order]],
+                rewards=rewards[order],
+                previous=np.full(len(sent), np.nan),
+                at_ms=np.full(len(sent), wave * DAY_MS, dtype=np.int64),
             )
         )
         results.append(
@@ -138,7 +143,7 @@ def run_waves(
                 best_single=float(expected[users, best_single[users]].mean()),
                 uniform=float((uniform[users] * expected[users]).sum(axis=1).mean()),
                 oracle=float(expected[users, oracle[users]].mean()),
-                realised=float(rewards.mean()),
+                realised=float(rewards[: len(users)].mean()),
             )
         )
     return results

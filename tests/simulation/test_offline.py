@@ -48,6 +48,18 @@ def test_waves_share_the_people_and_leave_out_holdout_and_baseline(company):
     assert sum(result.sends for result in most) == pytest.approx(0.85 * reachable, rel=0.02)
 
 
+def test_baseline_sends_teach_the_policy_and_are_not_among_its_own(company):
+    without, taught = (
+        run_waves(
+            company, "linear-thompson", {}, 1, waves=2, holdout=0.15 - share, baseline_share=share
+        )
+        for share in (0.0, 0.15)
+    )
+    assert without[0] == taught[0]  # the same people, before anything was learned
+    assert without[1].sends == taught[1].sends
+    assert without[1].policy != taught[1].policy
+
+
 def test_the_same_seeds_give_the_same_campaign(company):
     assert run_waves(company, "uniform", {}, 4) == run_waves(company, "uniform", {}, 4)
     assert run_waves(company, "uniform", {}, 4) != run_waves(company, "uniform", {}, 5)
