@@ -1,22 +1,21 @@
 """Campaigns from outside the workers: defined, changed, stopped, and looked at."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
-from confluent_kafka import Message
 
 from schemas.campaign import Campaign
 from schemas.errors import CampaignError
 from schemas.learning import WaveReport
 from schemas.topics import CAMPAIGNS, WAVE_REPORTS
-from schemas.wire import Codec
+from schemas.wire import Codec, Unreadable
 from streams.core.encoding import ContextEncoder, feature_names
 from streams.core.policies.parameters import nearest
 from streams.core.warm_start import check_warm_start
-from streams.kafka.confirmed import write_confirmed
+from streams.kafka.confirmed import write_next
 from streams.kafka.newest import read_newest
 from streams.kafka.read import read_all
 from streams.kafka.transaction import Incoming
@@ -156,30 +155,29 @@ class CampaignClient:
                 f"campaign {campaign.campaign_id} has {len(value)} bytes, at most "
                 f"{CAMPAIGNS.max_bytes} fit: say whom it is for with a segment, or split its list"
             )
-        mine = write_confirmed(
+        write_next(
             self._bootstrap,
             self._topic,
             campaign.campaign_id.encode(),
             value,
             CAMPAIGNS.max_bytes,
+            lambda before: self._check_next(campaign, before),
         )
-        if self._is_second(campaign, mine):
-            raise CampaignError(
-                f"campaign {campaign.campaign_id} was changed by someone else at the same time: "
-                "look at its status, then try again"
-            )
         return campaign
 
-    def _is_second(self, campaign: Campaign, mine: Message) -> bool:
-        """Whether another definition took the version first: workers take a version once."""
-        second = False
-        for record in read_all(self._bootstrap, self._topic):
-            if record.key != mine.key() or record.offset >= mine.offset():
-                continue
-            other = self._codec.try_decode(record.value, Campaign) if record.value else None
-            # A deletion (no value) begins anew.
-            second = isinstance(other, Campaign) and other.version == campaign.version
-        return second
+    def _check_next(self, campaign: Campaign, before: Sequence[bytes | None]) -> None:
+        """Hold that a version follows the one before it; a deletion begins anew."""
+        stands = 0
+        for value in before:
+            found = None if value is None else self._codec.try_decode(value, Campaign)
+            if not isinstance(found, Unreadable):
+                stands = 0 if found is None else found.version
+        if stands != campaign.version - 1:
+            raise CampaignError(
+                f"campaign {campaign.campaign_id} was changed by someone else at the same time "
+                f"(version {stands} stands, {campaign.version - 1} was changed), nothing was "
+                "written: look at its status, then try again"
+            )
 
 
 def check_change(present: Campaign, new: Campaign, *, started: bool) -> None:

@@ -1,18 +1,39 @@
-"""One record written from outside the workers, and confirmed before anything goes on."""
+"""One record written from outside the workers, if nobody else has changed what it rests on."""
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+import contextlib
+import secrets
+import time
+from collections.abc import Callable, Sequence
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from schemas.errors import BusError
+from streams.kafka.read import bounds, groupless_reader, read_all
 
-__all__ = ["write_confirmed"]
+__all__ = ["write_next"]
 
 DELIVERY_S = 30.0
+OPEN_S = 10.0  # whoever stops in between holds up readers for so long
+ABORT_S = 2.0
+PAUSE_MS = 200
+FENCED = (
+    KafkaError._FENCED,  # noqa: SLF001 - confluent-kafka's public names start so
+    KafkaError.PRODUCER_FENCED,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+)
+
+Check = Callable[[Sequence[bytes | None]], None]
 
 
-def write_confirmed(
-    bootstrap: str, topic: str, key: bytes, value: bytes, most_bytes: int
-) -> Message:
-    """Write a record; give it with the offset that it got.
+def write_next(
+    bootstrap: str, topic: str, key: bytes, value: bytes, most_bytes: int, check: Check
+) -> None:
+    """Write the next record under a key, so that no two writers take each other's place.
+
+    Readers of a compacted topic believe the last record under a key. So one that comes too late
+    must never be there: it is written in a transaction, all before it is read, and it is committed
+    only if that allows it. A writer of the same key who comes in between fences this one, which
+    then looks again.
 
     Parameters
     ----------
@@ -20,35 +41,115 @@ def write_confirmed(
         Full name.
     most_bytes
         The topic's size limit.
+    check
+        Is given the values under the key, the oldest first, None for a deletion; raises where the
+        record must not follow them.
 
     Raises
     ------
     BusError
         If it is not confirmed in half a minute.
     """
+    deadline = time.monotonic() + DELIVERY_S
+    while True:
+        try:
+            _attempt(bootstrap, topic, key, value, most_bytes, check)
+        except KafkaException as error:
+            failure: KafkaError = error.args[0]
+            if failure.code() not in FENCED or time.monotonic() > deadline:
+                raise _undelivered(topic, failure.str()) from error
+            time.sleep(secrets.randbelow(PAUSE_MS) / 1000)  # two who fence each other part ways
+        else:
+            return
+
+
+def _attempt(
+    bootstrap: str, topic: str, key: bytes, value: bytes, most_bytes: int, check: Check
+) -> None:
     producer = Producer(
         {
             "bootstrap.servers": bootstrap,
-            "acks": "all",
-            "enable.idempotence": True,
+            "transactional.id": f"{topic}/{key.decode('utf-8', 'replace')}",
+            "transaction.timeout.ms": int(OPEN_S * 1000),
             "partitioner": "murmur2_random",
             "message.max.bytes": most_bytes + 4096,
-            "delivery.timeout.ms": int(DELIVERY_S * 1000),
             "log_level": 0,
         }
     )
-    delivered: list[tuple[KafkaError | None, Message]] = []
+    producer.init_transactions(DELIVERY_S)
+    producer.begin_transaction()
     try:
-        producer.produce(topic, value, key, on_delivery=lambda *answer: delivered.append(answer))
-    except KafkaException as error:
-        raise _undelivered(topic, error.args[0].str()) from error
-    producer.flush(DELIVERY_S + 5)
+        before = _values_before(bootstrap, _produced(producer, topic, key, value))
+        # A commit that was fenced may have come through all the same.
+        done = bool(before) and before[-1] == value
+        if not done:
+            check(before)
+            _commit(producer)
+    except BaseException:
+        _abort(producer)
+        raise
+    if done:
+        _abort(producer)
+
+
+def _produced(producer: Producer, topic: str, key: bytes, value: bytes) -> Message:
+    """The record with its place, which is no reader's yet."""
+    delivered: list[tuple[KafkaError | None, Message]] = []
+    producer.produce(topic, value, key, on_delivery=lambda *answer: delivered.append(answer))
+    producer.flush(OPEN_S)
     if not delivered:
-        raise _undelivered(topic, f"no confirmation in {DELIVERY_S:g} s")
+        raise _undelivered(topic, f"no confirmation in {OPEN_S:g} s")
     failure, message = delivered[0]
     if failure is not None:
-        raise _undelivered(topic, failure.str())
+        raise KafkaException(_cause(producer, failure))
     return message
+
+
+def _cause(producer: Producer, failure: KafkaError) -> KafkaError:
+    """What a lost record was lost for: transactions say it, deliveries often do not."""
+    try:
+        producer.abort_transaction(ABORT_S)
+    except KafkaException as told:
+        found: KafkaError = told.args[0]
+        return found
+    return failure
+
+
+def _values_before(bootstrap: str, mine: Message) -> list[bytes | None]:
+    """What stands under the record's key before it, the oldest first."""
+    topic, number = mine.topic(), mine.partition()
+    deadline = time.monotonic() + OPEN_S
+    reader = groupless_reader(bootstrap)
+    try:  # what other keys' writers have begun before this hides what is behind it
+        while bounds(reader, TopicPartition(topic, number))[1] < mine.offset():
+            if time.monotonic() > deadline:
+                raise _undelivered(topic, "another writer's transaction stays open")
+            time.sleep(0.05)
+    finally:
+        reader.close()
+    return [
+        record.value
+        for record in read_all(bootstrap, topic)
+        if (record.partition, record.key) == (number, mine.key()) and record.offset < mine.offset()
+    ]
+
+
+def _commit(producer: Producer) -> None:
+    deadline = time.monotonic() + DELIVERY_S
+    while True:
+        try:
+            producer.commit_transaction(DELIVERY_S)
+        except KafkaException as error:
+            if not error.args[0].retriable() or time.monotonic() > deadline:
+                raise
+        else:
+            return
+
+
+def _abort(producer: Producer) -> None:
+    """Readers wait for open transactions; what was fenced is aborted already."""
+    with contextlib.suppress(KafkaException, SystemError):
+        producer.abort_transaction(ABORT_S)
 
 
 def _undelivered(topic: str, reason: str) -> BusError:

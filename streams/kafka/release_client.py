@@ -1,14 +1,15 @@
 """Releases of encoders from outside the workers: looked at, and moved a step."""
 
+from collections.abc import Sequence
+
 import structlog
 
 from schemas.encoder_releases import EncoderReleases
 from schemas.errors import ReleaseError
 from schemas.topics import ENCODER_RELEASES
-from schemas.wire import Codec
-from streams.kafka.confirmed import write_confirmed
+from schemas.wire import Codec, Unreadable
+from streams.kafka.confirmed import write_next
 from streams.kafka.newest import read_newest
-from streams.kafka.read import read_all
 
 __all__ = ["ReleaseClient"]
 
@@ -67,20 +68,29 @@ class ReleaseClient:
         Raises
         ------
         ReleaseError
-            If someone else took the same step first.
+            If someone else took the step first: then nothing was written, theirs stands.
         BusError
             If it cannot be written.
         """
-        value = self._codec.encode(self._topic, releases)
-        mine = write_confirmed(
-            self._bootstrap, self._topic, releases.name.encode(), value, ENCODER_RELEASES.max_bytes
+        write_next(
+            self._bootstrap,
+            self._topic,
+            releases.name.encode(),
+            self._codec.encode(self._topic, releases),
+            ENCODER_RELEASES.max_bytes,
+            lambda before: self._check_next(releases, before),
         )
-        for record in read_all(self._bootstrap, self._topic):
-            if record.key != mine.key() or record.offset >= mine.offset():
-                continue
-            other = self._codec.try_decode(record.value, EncoderReleases)
-            if isinstance(other, EncoderReleases) and other.step == releases.step:
-                raise ReleaseError(
-                    f"the releases of {releases.name} were changed by someone else at the same "
-                    "time: look at them with `groundswell encoder list`, then try again"
-                )
+
+    def _check_next(self, releases: EncoderReleases, before: Sequence[bytes | None]) -> None:
+        """Hold that a step follows the one before it; what cannot be read counts for nothing."""
+        stands = 0
+        for value in before:
+            found = None if value is None else self._codec.try_decode(value, EncoderReleases)
+            if not isinstance(found, Unreadable):
+                stands = 0 if found is None else found.step
+        if stands != releases.step - 1:
+            raise ReleaseError(
+                f"the releases of {releases.name} were changed by someone else at the same time "
+                f"(step {stands} stands, {releases.step - 1} was changed), nothing was written: "
+                "look at them with `groundswell encoder list`, then try again"
+            )

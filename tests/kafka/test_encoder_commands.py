@@ -4,13 +4,14 @@ import dataclasses
 import json
 import stat
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
-import msgspec
 import pytest
 import structlog
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
 
-from schemas.encoder_releases import EncoderReleases
+from schemas.encoder_releases import EncoderRelease, EncoderReleases
 from schemas.errors import ReleaseError
 from schemas.hashing import partition_of
 from schemas.learning import LearningExample
@@ -23,6 +24,8 @@ from streams.core import releases as step
 from streams.kafka.read import read_all
 from streams.kafka.release_client import ReleaseClient
 from streams.releases.fetch import Fetcher
+from streams.releases.offered import Offered, Standing
+from tests.kafka.harness import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -112,24 +115,141 @@ def test_from_a_key_to_a_rollback(loop, namespace, run, tmp_path):
     assert set(keys) == {b"people"}
 
 
-def test_two_who_change_a_step_at_once_are_told_apart(loop, namespace):
-    client = ReleaseClient(loop, namespace, Codec())
-    release = msgspec.convert(
-        {
-            "version": "1.0.0",
-            "sha256": "0" * 64,
-            "model_bytes": 1,
-            "signer": "s",
-            "published_at_ms": 0,
-        },
-        type=EncoderReleases.__annotations__["releases"].__args__[0],
+def release(version: str) -> EncoderRelease:
+    return EncoderRelease(
+        version=version, sha256="0" * 64, model_bytes=1, signer="s", published_at_ms=0
     )
-    first = step.publish(None, "people", release, AT_MS)
+
+
+class Worker:
+    """What a worker makes of the announcements; whatever is announced can be loaded."""
+
+    def __init__(self, bootstrap: str, prefix: str) -> None:
+        structlog.reset_defaults()  # its thread logs, and a command's stream is closed by then
+        self._bootstrap, self._topic = bootstrap, prefix + ENCODER_RELEASES.name
+        self._offered = Offered(lambda name, found, **_: object())  # type: ignore[arg-type,return-value]
+        self._offered.start()
+
+    def standing(self) -> Standing:
+        """How releases stand after all that is announced now, once they are loaded."""
+        wanted = frozenset[str]()
+        for record in read_all(self._bootstrap, self._topic):
+            said = Codec().decode(record.value, EncoderReleases)
+            self._offered.take(said.name, said)
+            roles = (said.live, said.shadow, said.previous)
+            wanted = frozenset(f"people@{version}" for version in roles if version is not None)
+        wait_until(lambda: wanted <= self._offered.loaded, 20, f"{wanted} are loaded")
+        return self._offered.standing("people")
+
+    def stop(self) -> None:
+        self._offered.stop()
+
+
+@pytest.fixture
+def workers(loop, namespace):
+    """Workers as they are asked for."""
+    started = []
+
+    def start() -> Worker:
+        started.append(Worker(loop, namespace))
+        return started[-1]
+
+    yield start
+    for worker in started:
+        worker.stop()
+
+
+def test_of_two_who_change_a_step_at_once_the_firsts_stands_and_the_other_is_told(
+    loop, namespace, workers
+):
+    client = ReleaseClient(loop, namespace, Codec())
+    first = step.publish(None, "people", release("1.0.0"), AT_MS)
     client.write(first)
-    mine, theirs = (step.promote(first, "1.0.0", AT_MS + k) for k in (1, 2))
+    running = workers()
+    running.standing()
+    theirs = step.promote(first, "1.0.0", AT_MS)
+    mine = step.publish(first, "people", release("1.1.0"), AT_MS + 1)
     client.write(theirs)
     with pytest.raises(ReleaseError, match="someone else at the same time"):
         client.write(mine)
+    assert client.named("people") == theirs
+    for worker in (running, workers()):
+        assert worker.standing() == Standing(live="people@1.0.0")
+    # What compaction may take away is not what stands.
+    records = [record.value for record in read_all(loop, namespace + ENCODER_RELEASES.name)]
+    assert [Codec().decode(value, EncoderReleases) for value in records] == [first, theirs]
+
+
+def test_races_round_after_round_have_one_winner_each_whom_everybody_believes(
+    loop, namespace, workers
+):
+    versions = [f"1.{number}.0" for number in range(4)]
+    client = ReleaseClient(loop, namespace, Codec())
+    stands = None
+    for version in versions:
+        stands = step.publish(stands, "people", release(version), AT_MS)
+        client.write(stands)
+    assert stands is not None
+    running = workers()
+    for number in range(5):
+        before, start = client.named("people"), threading.Barrier(len(versions))
+        assert before.step == stands.step
+
+        def change(version, before=before, start=start, number=number):
+            after = step.shadow(before, version, AT_MS + number)
+            start.wait(30)
+            try:
+                ReleaseClient(loop, namespace, Codec()).write(after)
+            except ReleaseError as error:
+                assert "someone else at the same time" in str(error)  # noqa: PT017
+                return None
+            return after
+
+        with ThreadPoolExecutor(len(versions)) as racers:
+            won = [after for after in racers.map(change, versions) if after is not None]
+        assert len(won) == 1
+        [stands] = won
+        assert client.named("people") == stands
+        for worker in (running, workers()):
+            assert worker.standing().shadow == f"people@{stands.shadow}"
+
+
+def test_an_announcer_that_stopped_halfway_holds_up_nobody(loop, namespace):
+    topic, client = namespace + ENCODER_RELEASES.name, ReleaseClient(loop, namespace, Codec())
+    first = step.publish(None, "people", release("1.0.0"), AT_MS)
+    client.write(first)
+    stopped = announcer(loop, f"{topic}/people")
+    stopped.produce(topic, b"half a change", b"people")
+    stopped.flush(10)
+    client.write(step.promote(first, "1.0.0", AT_MS))
+    assert client.named("people").live == "1.0.0"
+    with pytest.raises(KafkaException):
+        stopped.commit_transaction(10)
+    assert client.named("people").live == "1.0.0"
+
+
+def test_an_announcer_sees_what_stands_behind_anothers_open_transaction(loop, namespace):
+    topic, client = namespace + ENCODER_RELEASES.name, ReleaseClient(loop, namespace, Codec())
+    other = announcer(loop, "another's")
+    animals = step.publish(None, "animals", release("1.0.0"), AT_MS)
+    other.produce(topic, Codec().encode(topic, animals), b"animals")
+    other.flush(10)
+    first = step.publish(None, "people", release("1.0.0"), AT_MS)
+    plain = Producer({"bootstrap.servers": loop, "log_level": 0})
+    plain.produce(topic, Codec().encode(topic, first), b"people")
+    plain.flush(10)
+    later = threading.Timer(1.5, other.commit_transaction, (10,))
+    later.start()
+    client.write(step.promote(first, "1.0.0", AT_MS))
+    later.join()
+    assert client.named("people").live == "1.0.0"
+
+
+def announcer(bootstrap: str, name: str) -> Producer:
+    producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": name, "log_level": 0})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    return producer
 
 
 def test_an_encoder_that_was_never_published_is_told(loop, run):
