@@ -1,6 +1,7 @@
 """The encoder beside gradient boosting on who subscribes to a bank's deposit (UCI, Moro et al.)."""
 
 import csv
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from schemas.training_rows import TrainingRow
 # The call's length is known only after the call; pdays of -1 means never called before.
 LEFT_OUT = ("duration", "y")
 NUMBERS = ("age", "balance", "day", "campaign", "pdays", "previous")
-MEMBERS = 3  # networks whose logits are averaged, each with another seed and validation part
+MEMBERS = 3  # networks, each with another seed and validation part
 CONFIG = TrainingConfig(
     z_size=16,
     bits=8,
@@ -34,14 +35,33 @@ CONFIG = TrainingConfig(
 )
 
 
-def aucs(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """AUC of the encoder and of gradient boosting in each fold of 5 x 2, both (10,)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """AUC in each fold of 5 x 2.
+
+    Attributes
+    ----------
+    single
+        Of one network, which is what a release holds: the mean over some, (10,).
+    together
+        Of the same networks with their logits averaged, (10,).
+    boosting
+        Of gradient boosting, (10,).
+    """
+
+    single: NDArray[np.float64]
+    together: NDArray[np.float64]
+    boosting: NDArray[np.float64]
+
+
+def aucs(path: Path) -> Found:
+    """Train and judge the encoder and gradient boosting in each fold."""
     with path.open() as file:
         table = list(csv.DictReader(file))
     y = np.array([row["y"] == "yes" for row in table])
     rows = [_row(row, number) for number, row in enumerate(table)]
     x, categories = _matrix(table)
-    ours, theirs = [], []
+    single, together, theirs = [], [], []
     folds = RepeatedStratifiedKFold(n_splits=2, n_repeats=5, random_state=0)
     for fold, (learned, judged) in enumerate(folds.split(x, y)):
         boosting = HistGradientBoostingClassifier(
@@ -49,8 +69,10 @@ def aucs(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         )
         boosting.fit(x[learned], y[learned])
         theirs.append(roc_auc_score(y[judged], boosting.predict_proba(x[judged])[:, 1]))
-        ours.append(roc_auc_score(y[judged], _scores(rows, y, learned, judged)))
-    return np.array(ours), np.array(theirs)
+        scores = _scores(rows, y, learned, judged)
+        single.append(np.mean([roc_auc_score(y[judged], member) for member in scores]))
+        together.append(roc_auc_score(y[judged], scores.mean(axis=0)))
+    return Found(single=np.array(single), together=np.array(together), boosting=np.array(theirs))
 
 
 def _scores(
@@ -59,16 +81,17 @@ def _scores(
     learned: NDArray[np.intp],
     judged: NDArray[np.intp],
 ) -> NDArray[np.float64]:
+    """The click logits of each network, (MEMBERS, n_judged)."""
     data = TrainingData.of(rows)
-    total = np.zeros(len(judged))
+    scores = []
     for member in range(MEMBERS):
         config = TrainingConfig(**{**_plain(CONFIG), "seed": member + 1})
         inner, outer = train_test_split(
             learned, test_size=0.2, stratify=y[learned], random_state=member
         )
         trained = train(data.rows(inner), data.rows(outer), config)
-        total += head_scores(trained, data.rows(judged))["clicked"]
-    return total / MEMBERS
+        scores.append(head_scores(trained, data.rows(judged))["clicked"])
+    return np.array(scores, dtype=np.float64)
 
 
 def _plain(config: TrainingConfig) -> dict[str, object]:

@@ -22,7 +22,7 @@ from streams.simulation.world import Company
 UNTIL_MS = 1_767_225_600_000
 DAY_MS = 86_400_000
 PEOPLE, LOGGED, WAVES = 20_000, 40_000, 6
-BUCKETS = 64  # of the raw features: the profiles have some 25 tokens
+BUCKETS = 128  # of the raw features: the profiles' 16 tokens have one each
 POLICY = "linear-thompson"
 CONFIG = TrainingConfig(z_size=32, bits=10, embedding=16)
 
@@ -48,7 +48,9 @@ class Worth:
 def worth(seed: int, config: TrainingConfig = CONFIG) -> Worth:
     """Train an encoder on a company's log, and let the same policy run a campaign on each context.
 
-    Each policy has learned from the same log, and then sends as often to the same people.
+    Each policy has learned from the same log, and then decides for the same waves of the same
+    people. Whom of a wave the holdout and the baseline take is drawn between the policy's own
+    draws, so that it is a random share of each wave, as large for all, but not the same persons.
     """
     company = Company.create(seed, PEOPLE, curved=True)
     rows = list(company_rows(company, LOGGED, seed, UNTIL_MS - 30 * DAY_MS, UNTIL_MS))
@@ -108,6 +110,9 @@ def _strangers(people: People) -> FeatureBatch:
 def _raw(inputs: EncoderInputs, features: FeatureBatch) -> NDArray[np.float64]:
     """The hashed features as they are: a column a bucket, and the numbers, scaled to variance 1."""
     arrays = inputs.arrays(features)
+    tokens = np.unique(arrays["token_index"][arrays["token_weight"] > 0])
+    # Two tokens in one column would be a handicap that the encoder does not have.
+    assert len(np.unique(tokens % BUCKETS)) == len(tokens)
     rows = np.arange(len(features))[:, None]
     buckets = np.zeros((len(features), BUCKETS))
     np.add.at(buckets, (rows, arrays["token_index"] % BUCKETS), arrays["token_weight"])
