@@ -142,13 +142,17 @@ class Worker:
         )
 
     def _is_ready(self) -> Status:
-        """Whether the follower has read to the end, and every shard is restored."""
+        """Whether the follower has read to the end, every shard is restored, encoders serve."""
         if self._follower.failure is not None:
             return Status(False, "follower failed")
         if not self._shards.may_work.is_set():
             return Status(False, "reading campaigns and policies")
         if self._app.rebalancing or not self._shards.settled:
             return Status(False, "waiting for shards")
+        active = [one for one in self._follower.campaigns() if one.status == "active"]
+        unserved = self._offered.unserved({one.encoder for one in active if one.encoder})
+        if unserved is not None:
+            return Status(False, unserved)
         return Status(True)
 
     def _faust_app(self) -> faust.App:
@@ -224,7 +228,9 @@ class Worker:
     def _pairs(self) -> Pairs:
         settings = self._settings
         return Pairs(
-            self._offered, partial(read_log, settings.bootstrap, settings.topic_prefix, self._codec)
+            self._offered,
+            partial(read_log, settings.bootstrap, settings.topic_prefix, self._codec),
+            self._known,
         )
 
     def _topics(self) -> dict[str, TopicState]:

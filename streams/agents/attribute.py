@@ -1,8 +1,9 @@
 """Feedback joined to decisions; decisions closed at their window's end, and corrected later."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
-from itertools import islice, takewhile
+from itertools import groupby, islice, takewhile
 
 from schemas.campaign import Campaign
 from schemas.ids import TIME_MARKER
@@ -159,14 +160,17 @@ class Gathered:
         self, running: RunningWave, outcomes: list[Outcome], undelivered: list[Entry]
     ) -> None:
         follows = len(outcomes) + len(undelivered)
-        for first in range(0, len(outcomes), MOST_TOLD):
-            some = outcomes[first : first + MOST_TOLD]
-            last = first + MOST_TOLD >= len(outcomes)
-            lost = undelivered if last else []
-            follows -= len(some) + len(lost)
-            rows = Rows(**update_columns(some))  # type: ignore[arg-type]
-            update = progress_update(self._tx, running, _tallies(some, lost), rows, follows=follows)
-            tell(self._tx, update)
+        told = 0
+        # Where the last good release stood in, not all of a wave are under the wave's own.
+        for encoder_version, theirs in groupby(outcomes, lambda one: one.entry.encoder_version):
+            while some := list(islice(theirs, MOST_TOLD)):
+                told += len(some)
+                lost = undelivered if told == len(outcomes) else []
+                follows -= len(some) + len(lost)
+                rows = Rows(**update_columns(some))  # type: ignore[arg-type]
+                tallies = _tallies(some, lost)
+                update = progress_update(self._tx, running, tallies, rows, follows=follows)
+                tell(self._tx, dataclasses.replace(update, encoder_version=encoder_version))
         if not outcomes:
             tell(self._tx, progress_update(self._tx, running, _tallies([], undelivered)))
 

@@ -34,6 +34,10 @@ class Followed:
         """A release of an encoder; None while it is not loaded."""
         return self.offered.encoder(label)
 
+    def stands_in(self, label: str) -> str | None:
+        """The last good release, where this one is refused here."""
+        return self.offered.stands_in(label)
+
 
 def read_log(
     bootstrap: str, prefix: str, codec: Codec, since: Mapping[int, int]

@@ -4,10 +4,10 @@ import dataclasses
 
 import structlog
 
-from schemas.campaign import Campaign
 from schemas.errors import CampaignError
 from schemas.learning import LearningUpdate, PolicySnapshot
 from schemas.topics import LEARNING_UPDATES
+from streams.agents.beginning import beginning
 from streams.agents.pairs import Pairs
 from streams.agents.sending import Known
 from streams.agents.snapshots import newest_snapshot, publish
@@ -18,11 +18,10 @@ from streams.agents.state import (
     update_prefix,
 )
 from streams.core.encoding import ContextEncoder, release_label
-from streams.core.policies import Policy, to_bytes
-from streams.core.reward_units import fold_in_units, unit_of
+from streams.core.policies import to_bytes
+from streams.core.reward_units import fold_in_units
 from streams.core.schedule import CampaignState
 from streams.core.snapshots import policy_of
-from streams.core.warm_start import first_policy, warm_start
 from streams.kafka.transaction import Transaction
 
 __all__ = ["Learner"]
@@ -82,40 +81,12 @@ class Learner:
         if newest is not None:
             return newest
         encoder = self._pairs.encoder(state)
-        policy = self._first(campaign, encoder)
+        policy = beginning(self._known, campaign, encoder)
         state.leading = release_label(encoder.version) or ""
         state.version = 0
         snapshot = self._snapshot(tx, state, to_bytes(policy), b"", encoder, now_ms)
         publish(tx, snapshot)
         return snapshot
-
-    def _first(self, campaign: Campaign, encoder: ContextEncoder) -> Policy:
-        """The policy that a campaign begins with.
-
-        Raises
-        ------
-        CampaignError
-            If it is to begin with what another one has learned, and that is not possible.
-        """
-        name = campaign.warm_start_campaign
-        if name is None:
-            return first_policy(campaign, encoder)
-        source, learned = self._known.campaign(name), self._known.snapshot(name)
-        if source is None or learned is None:
-            raise CampaignError(
-                f"campaign {campaign.campaign_id}, warm_start.campaign {name}: it has no policy "
-                "yet: the first wave waits until it has, or until warm_start is removed"
-            )
-        if learned.encoder_version != encoder.version:
-            raise CampaignError(
-                f"campaign {campaign.campaign_id}, warm_start.campaign {name}: its contexts are "
-                f"{learned.encoder_version}, here {encoder.version}: the first wave waits until "
-                "they are the same, or until warm_start is removed"
-            )
-        policy = policy_of(learned)
-        if learned.reward_scale:
-            policy.rescale(unit_of(learned))  # this campaign begins with rewards as they are
-        return warm_start(campaign, source, policy, encoder)
 
     def may_start(self, tx: Transaction, state: CampaignState) -> bool:
         """Whether there is a policy to begin with."""
@@ -123,7 +94,7 @@ class Learner:
         if campaign.warm_start_campaign is None or tx.get(base_key(name)) is not None:
             return True
         try:
-            self._first(campaign, self._pairs.encoder(state))
+            beginning(self._known, campaign, self._pairs.encoder(state))
         except CampaignError as error:
             if self._held_up.get(name) != str(error):
                 log.warning("campaign_waits", campaign=name, why=str(error))

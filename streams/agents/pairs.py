@@ -7,6 +7,7 @@ pairs that both know everything, and nothing is forgotten.
 """
 
 import dataclasses
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol
@@ -16,6 +17,8 @@ import structlog
 from schemas.campaign import Campaign
 from schemas.errors import GroundswellError
 from schemas.learning import LearningUpdate, PolicySnapshot
+from streams.agents.beginning import beginning
+from streams.agents.sending import Known
 from streams.agents.snapshots import drop_pair, newest_snapshot, publish
 from streams.agents.state import (
     campaign_key,
@@ -64,28 +67,35 @@ class Pairs:
     Parameters
     ----------
     read_log
-        Reads `learning-examples`, for the policies of new releases.
+        Reads `learning-examples`, for the policies of new releases: one of them at a time.
+    known
+        Other campaigns and their policies: one may begin with what another has learned.
     """
 
     def __init__(
         self,
         releases: Releases,
         read_log: ReadLog,
+        known: Known,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._releases = releases
         self._read_log = read_log
+        self._known = known
         self._clock = clock
+        self._reading = threading.Semaphore(1)
         self._warming: dict[tuple[str, str], WarmUp] = {}
         self._failed: dict[tuple[str, str], float] = {}  # when to try again
+        self._stuck: dict[str, str] = {}  # by campaign the refused release that nothing replaces
         # By campaign and label, since when the release of a pair is waited for.
         self._away: dict[str, dict[str, float]] = {}
 
     def ready(self, tx: Transaction, state: CampaignState) -> bool:
         """Whether the campaign can be led now: every release that its policies need is loaded.
 
-        A pair whose release fails a check is let go, and one whose store is away for ten minutes;
-        the leading one is waited for.
+        A pair whose release fails a check is let go, and one whose store is away for ten minutes.
+        Where that is the leading one, the pair of the last good release leads in its stead, if
+        there is one; if not, the campaign waits.
         """
         campaign = state.campaign
         if campaign.encoder is None:
@@ -93,9 +103,8 @@ class Pairs:
         if not state.leading:
             live = self._releases.standing(campaign.encoder).live
             return live is not None and self._fits(campaign, live)
-        missing = [label for label in state.pairs if self._releases.encoder(label) is None]
-        if self._releases.encoder(state.leading) is None:
-            return False
+        labels = (state.leading, *state.pairs)
+        missing = [label for label in labels if self._releases.encoder(label) is None]
         waited = self._away.pop(campaign.campaign_id, {})
         if not missing:
             return True
@@ -103,7 +112,10 @@ class Pairs:
         since = {label: waited.get(label, now) for label in missing}
         gone = [label for label in missing if label in unfit or now - since[label] > AWAY_S]
         for label in gone:
-            self._drop(tx, state, label)
+            if label != state.leading:
+                self._drop(tx, state, label)
+            elif not self._let_another_lead(tx, state):
+                continue
             del since[label]
         self._away[campaign.campaign_id] = since
         return not since
@@ -178,18 +190,59 @@ class Pairs:
         wanted = self._releases.standing(campaign.encoder).labels() - {state.leading}
         for label in sorted(set(state.pairs) - wanted):
             self._drop(tx, state, label)
+        for key in [key for key in self._warming if key[0] == campaign.campaign_id]:
+            if key[1] not in wanted:
+                self._warming.pop(key).give_up()
         for label in sorted(wanted - set(state.pairs)):
-            policy = self._warmed(tx, campaign, label)
-            leading = newest_snapshot(tx, campaign.campaign_id)
-            if policy is None or leading is None:
-                continue
-            pair = dataclasses.replace(
-                leading,
-                encoder_version=self._of(campaign, label).version,
-                state=to_bytes(policy),
-            )
-            self._keep(tx, state, label, pair)
-            log.info("pair_ready", campaign=campaign.campaign_id, release=label)
+            self._begin(tx, state, label)
+
+    def _begin(self, tx: Transaction, state: CampaignState, label: str) -> None:
+        """Adopt the policy of another release, once there is one."""
+        campaign = state.campaign
+        policy = self._warmed(tx, campaign, label)
+        leading = newest_snapshot(tx, campaign.campaign_id)
+        if policy is None or leading is None:
+            return
+        pair = dataclasses.replace(
+            leading,
+            encoder_version=self._of(campaign, label).version,
+            state=to_bytes(policy),
+        )
+        self._keep(tx, state, label, pair)
+        log.info("pair_ready", campaign=campaign.campaign_id, release=label)
+
+    def _let_another_lead(self, tx: Transaction, state: CampaignState) -> bool:
+        """Have the last good release lead where the leading one cannot be used here.
+
+        What is left behind is made anew from the log where its release is loaded again.
+        """
+        campaign, refused = state.campaign, state.leading
+        assert campaign.encoder is not None
+        good = self._releases.standing(campaign.encoder).live
+        if good is not None and good != refused and good not in state.pairs:
+            self._begin(tx, state, good)
+        if good not in state.pairs:
+            if self._stuck.get(campaign.campaign_id) != refused:
+                log.error(
+                    "campaign_stands_still",
+                    campaign=campaign.campaign_id,
+                    release=refused,
+                    why="its release is refused here, and no other has a policy: see "
+                    "encoder_refused for the cure, or `groundswell encoder rollback`",
+                )
+            self._stuck[campaign.campaign_id] = refused
+            return False
+        assert good is not None
+        pair = _pair(tx, state, good)
+        self._drop(tx, state, good)
+        state.leading, state.version = good, state.version + 1
+        publish(tx, dataclasses.replace(pair, version=state.version))
+        store(tx, campaign_key(campaign.campaign_id), state)
+        self._stuck.pop(campaign.campaign_id, None)
+        log.error(
+            "pair_leads_instead", campaign=campaign.campaign_id, release=good, refused=refused
+        )
+        return True
 
     def _fits(self, campaign: Campaign, label: str) -> bool:
         """Whether the campaign's policy can have this release's columns."""
@@ -197,7 +250,7 @@ class Pairs:
         if self._failed.get(key, 0.0) > self._clock():
             return False
         try:
-            self._blank(campaign, label)
+            first_policy(campaign, self._of(campaign, label))
         except GroundswellError as error:
             log.warning(
                 "campaign_waits", campaign=campaign.campaign_id, release=label, why=str(error)
@@ -206,8 +259,19 @@ class Pairs:
             return False
         return True
 
-    def _blank(self, campaign: Campaign, label: str) -> Policy:
-        return first_policy(campaign, self._of(campaign, label))
+    def _first(self, campaign: Campaign, label: str) -> Policy:
+        """The policy of a release before any example; raises where it must wait for another's."""
+        name = campaign.warm_start_campaign
+        if name is not None and self._known.campaign(name) is None:
+            # Its log cannot be read again either: nobody can say what it meant under the release.
+            log.warning(
+                "pair_begins_with_nothing",
+                campaign=campaign.campaign_id,
+                release=label,
+                why=f"warm_start.campaign {name} was deleted",
+            )
+            return first_policy(campaign, self._of(campaign, label))
+        return beginning(self._known, campaign, self._of(campaign, label))
 
     def _warmed(self, tx: Transaction, campaign: Campaign, label: str) -> Policy | None:
         """The policy of a new release once it has learned what the leading one has."""
@@ -215,13 +279,17 @@ class Pairs:
         if self._failed.get(key, 0.0) > self._clock():
             return None
         learned = dict(_learned(tx, campaign.campaign_id))
+        if key in self._warming and self._warming[key].campaign_version != campaign.version:
+            self._warming.pop(key).give_up()
         try:
             if key not in self._warming:
-                policy = self._blank(campaign, label)
+                policy = self._first(campaign, label)
                 if not learned:
                     return policy
                 encoder = self._of(campaign, label)
-                self._warming[key] = WarmUp(self._read_log, policy, encoder, campaign)
+                self._warming[key] = WarmUp(
+                    self._read_log, policy, encoder, campaign, self._reading
+                )
             found = self._warming[key].policy_for(learned)
         except GroundswellError as error:
             log.warning(

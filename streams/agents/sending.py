@@ -1,8 +1,11 @@
 """Shared by every way of deciding: pinned policies, decisions sent and kept, the learner told."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol
+
+import structlog
 
 from schemas.campaign import Campaign, WaveStart
 from schemas.ids import NO_SEND
@@ -10,6 +13,7 @@ from schemas.learning import PolicySnapshot, Tally
 from schemas.records import Decision
 from schemas.topics import SEND_DECISIONS
 from streams.agents.parts import tell_early
+from streams.agents.snapshots import newest_key
 from streams.agents.state import (
     CLOSE,
     RunningWave,
@@ -30,6 +34,8 @@ from streams.kafka.transaction import Transaction
 
 __all__ = ["Known", "PinnedWaves", "send", "shut_templates"]
 
+log = structlog.get_logger()
+
 
 class Known(Protocol):
     """What every worker follows."""
@@ -46,13 +52,22 @@ class Known(Protocol):
         """A release of an encoder; None while it is not loaded."""
         ...
 
+    def stands_in(self, label: str) -> str | None:
+        """The last good release, where this one is refused here; None where it is not."""
+        ...
+
 
 class PinnedWaves:
-    """Waves with the frozen policy and the release that they are pinned to, while they decide."""
+    """Waves with the frozen policy and the release that they are pinned to, while they decide.
+
+    A worker that refuses the release decides with the last good one, and with the policy that
+    learned under it: a pair of their own, to the end of the wave in this worker.
+    """
 
     def __init__(self, known: Known) -> None:
         self._known = known
-        self._waves: dict[tuple[str, int, int], Wave] = {}
+        # With what each was started by: who stands in has another policy in its own start.
+        self._waves: dict[tuple[str, int, int], tuple[WaveStart, Wave]] = {}
 
     def __len__(self) -> int:
         return len(self._waves)
@@ -60,18 +75,42 @@ class PinnedWaves:
     def wave(self, start: WaveStart) -> Wave | None:
         """The wave with its policy and release; None while one of them has not arrived."""
         key = (start.campaign.campaign_id, start.wave, start.shard)
-        wave = self._waves.get(key)
-        if wave is None or wave.start != start:
-            snapshot = self._known.snapshot(start.campaign.campaign_id, start.wave)
-            if snapshot is None or snapshot.version != start.policy_version:
-                return None
-            label = release_label(start.encoder_version)
-            release = None if label is None else self._known.encoder(label)
-            if label is not None and release is None:
-                return None
-            policy, unit = policy_of(snapshot), unit_of(snapshot)
-            wave = self._waves[key] = Wave(start, policy, release, unit)
+        known = self._waves.get(key)
+        if known is not None and known[0] == start:
+            return known[1]
+        snapshot = self._known.snapshot(start.campaign.campaign_id, start.wave)
+        if snapshot is None or snapshot.version != start.policy_version:
+            return None
+        label = release_label(start.encoder_version)
+        release = None if label is None else self._known.encoder(label)
+        if label is not None and release is None:
+            wave = self._of_last_good(start, label)
+        else:
+            wave = Wave(start, policy_of(snapshot), release, unit_of(snapshot))
+        if wave is not None:
+            self._waves[key] = start, wave
         return wave
+
+    def _of_last_good(self, start: WaveStart, refused: str) -> Wave | None:
+        """The wave with the last good release; None where its own is not refused, or none is."""
+        label = self._known.stands_in(refused)
+        release = None if label is None else self._known.encoder(label)
+        if label is None or release is None:
+            return None
+        name = start.campaign.campaign_id
+        for key in (newest_key(name, label), name):
+            snapshot = self._known.snapshot(key)
+            if snapshot is not None and release_label(snapshot.encoder_version) == label:
+                break
+        else:
+            return None
+        log.error("last_good_release_decides", campaign=name, release=label, refused=refused)
+        instead = dataclasses.replace(
+            start,
+            policy_version=snapshot.version,
+            encoder_version=snapshot.encoder_version,
+        )
+        return Wave(instead, policy_of(snapshot), release, unit_of(snapshot))
 
     def forget(self, start: WaveStart) -> None:
         """A wave has decided for everybody."""

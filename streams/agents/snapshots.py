@@ -6,7 +6,7 @@ from streams.agents.state import base_key
 from streams.core.snapshots import SnapshotParts, cut_snapshot, part_key
 from streams.kafka.transaction import Output, Transaction
 
-__all__ = ["drop_frozen", "drop_pair", "newest_snapshot", "publish"]
+__all__ = ["drop_frozen", "drop_pair", "newest_key", "newest_snapshot", "publish"]
 
 
 def newest_snapshot(
@@ -19,7 +19,7 @@ def newest_snapshot(
     label
         Of a release that does not lead, whose policy it is to be; None: the leading policy.
     """
-    name = _newest_key(campaign_id, label)
+    name = newest_key(campaign_id, label)
     head = _head(tx, name)
     if head is None or head.parts == 1:
         return head
@@ -43,7 +43,7 @@ def publish(tx: Transaction, snapshot: PolicySnapshot, label: str | None = None)
     """
     campaign_id, parts = snapshot.campaign_id, cut_snapshot(snapshot)
     if snapshot.wave is None:
-        key = _newest_key(campaign_id, label)
+        key = newest_key(campaign_id, label)
         head = _head(tx, key)
         _drop(tx, key, range(len(parts), 1 if head is None else head.parts))
     else:
@@ -64,7 +64,7 @@ def drop_frozen(tx: Transaction, campaign_id: str, wave: int, parts: int) -> Non
 
 def drop_pair(tx: Transaction, campaign_id: str, label: str) -> None:
     """Delete the policy of a release that does not lead."""
-    key = _newest_key(campaign_id, label)
+    key = newest_key(campaign_id, label)
     head = _head(tx, key)
     _drop(tx, key, range(0 if head is None else head.parts))
 
@@ -82,7 +82,7 @@ def _head(tx: Transaction, key: str) -> PolicySnapshot | None:
     return None if raw is None else tx.codec.decode(raw, PolicySnapshot)
 
 
-def _newest_key(campaign_id: str, label: str | None) -> str:
+def newest_key(campaign_id: str, label: str | None) -> str:
     """Key of a newest policy; no name of a campaign holds an @."""
     return campaign_id if label is None else f"{campaign_id}@{label}"
 

@@ -59,12 +59,24 @@ class WarmUp:
         That has learned nothing, of the release's dimensions.
     encoder
         Of the release that the policy is for.
+    campaign
+        Under another definition of it the warm-up is begun anew: what this one does not know of
+        was passed over.
+    slot
+        Whoever has it reads: the log is long, and one reader at a time is enough for a worker.
     """
 
     def __init__(
-        self, read: ReadLog, policy: Policy, encoder: ContextEncoder, campaign: Campaign
+        self,
+        read: ReadLog,
+        policy: Policy,
+        encoder: ContextEncoder,
+        campaign: Campaign,
+        slot: threading.Semaphore,
     ) -> None:
         self._read = read
+        self._slot = slot
+        self._given_up = False
         self._policy = policy
         self._encoder = encoder
         self._campaign = campaign
@@ -90,10 +102,21 @@ class WarmUp:
             raise self._failure
         if self._thread is not None and self._asked == learned:
             return self._policy
+        if not self._slot.acquire(blocking=False):
+            return None
         self._asked = dict(learned)
         self._thread = threading.Thread(target=self._catch_up, name="warm-up", daemon=True)
         self._thread.start()
         return None
+
+    @property
+    def campaign_version(self) -> int:
+        """Of the definition that it goes by."""
+        return self._campaign.version
+
+    def give_up(self) -> None:
+        """Read no further: nobody will ask for the policy."""
+        self._given_up = True
 
     def _catch_up(self) -> None:
         try:
@@ -104,13 +127,15 @@ class WarmUp:
                 for key, number in self._asked.items()
                 if key != COMPLETE
             )
-            if short:
+            if short and not self._given_up:
                 log.warning("warm_up_short", campaign=self._campaign.campaign_id, examples=short)
         except GroundswellError as error:
             self._failure = error
         except Exception as error:
             log.exception("warm_up_failed", campaign=self._campaign.campaign_id)
             self._failure = GroundswellError(f"{type(error).__name__}: {error}")
+        finally:
+            self._slot.release()
 
     def _missing(self) -> Iterator[LearningExample]:
         """Examples that were asked for and not learned yet."""
@@ -128,6 +153,8 @@ class WarmUp:
         self._share = min(2 * self._share, 1.0)
         for shard, offset, example in self._read(dict(self._read_to)):
             pace.rest()
+            if self._given_up:
+                return
             self._read_to[shard] = offset + 1
             if example.campaign_id != self._campaign.campaign_id or not example.learn:
                 continue

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,7 +12,7 @@ from schemas.encoder_releases import EncoderRelease, EncoderReleases
 from schemas.errors import ReleaseError, StoreError
 from schemas.manifest import check_not_older
 from streams.releases.encoder import Encoder
-from streams.releases.metrics import LIVE, LOAD_SECONDS, REFUSED
+from streams.releases.metrics import LIVE, LIVE_REFUSED, LOAD_SECONDS, REFUSED
 
 __all__ = ["Fetch", "Offered", "Standing"]
 
@@ -39,7 +40,8 @@ class Standing:
     ----------
     live
         What new waves are decided with: the announced one, or the last good one while that is
-        not loaded or was refused.
+        not loaded or was refused. In a worker that has just started, the last good one is the
+        release that was live before, unless that was rolled back.
     """
 
     live: str | None = None
@@ -138,6 +140,28 @@ class Offered:
             older = {self._announced_live(name): reason for name, reason in self._older.items()}
             return older | {label: held.reason for label, held in self._refused.items()}
 
+    def stands_in(self, label: str) -> str | None:
+        """The last good release of the same encoder, where this one is refused; else None."""
+        live = self.standing(label.partition("@")[0]).live
+        return live if label in self._refused and live != label else None
+
+    def unserved(self, names: Iterable[str]) -> str | None:
+        """Why this worker cannot decide with these encoders; None where it can with all.
+
+        That nothing was promoted yet is no worker's fault.
+        """
+        with self._changed:
+            for name in sorted(names):
+                announced = self._announced.get(name)
+                if announced is None or announced.live is None or self.standing(name).live:
+                    continue
+                label = self._announced_live(name)
+                held = self._refused.get(label)
+                return f"no release of encoder {name} serves: " + (
+                    f"{label} is being loaded" if held is None else f"{label}: {held.reason}"
+                )
+        return None
+
     def unfit(self) -> frozenset[str]:
         """Labels of the refused releases that failed a check: it is not their store that is away.
 
@@ -214,7 +238,8 @@ class Offered:
         with self._changed:
             before = self._refused.get(label)
             self._refused[label] = Refusal(time.monotonic() + self._retry_s, reason, unfit)
-        name, _, version = label.partition("@")
+            name, _, version = label.partition("@")
+            self._settle(name, self._announced[name])
         REFUSED.labels(name, version).inc()
         if before is None or before.reason != reason:
             log.error("encoder_refused", release=label, why=reason)
@@ -228,6 +253,8 @@ class Offered:
 
         before = self.standing(name)
         last_good = None if announced.live is None else before.live
+        if last_good is None and f"{name}@{announced.live}" in self._refused:
+            last_good = None if announced.rollback else loaded(announced.previous)
         live = None if self._is_older(name, announced, before.live) else loaded(announced.live)
         standing = Standing(
             live=live or last_good,
@@ -239,6 +266,8 @@ class Offered:
             for label in {before.live, standing.live} - {None}:
                 LIVE.labels(label).set(label == standing.live)
             log.info("encoder_offered", encoder=name, live=standing.live, shadow=standing.shadow)
+        refused = name in self._older or f"{name}@{announced.live}" in self._refused
+        LIVE_REFUSED.labels(name).set(refused)
         self._drop()
 
     def _is_older(self, name: str, announced: EncoderReleases, served: str | None) -> bool:

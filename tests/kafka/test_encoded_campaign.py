@@ -1,7 +1,7 @@
 """A campaign with an encoder on a real Kafka: releases change under it, and nothing is lost."""
 
-import dataclasses
-import time
+import http.client
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -12,38 +12,16 @@ from schemas.features import FeatureBatch
 from schemas.ids import NO_SEND
 from schemas.learning import LearningExample
 from schemas.topics import LEARNING_EXAMPLES
-from streams.core import releases as step
 from streams.core.encoding import release_label
-from streams.kafka.release_client import ReleaseClient
-from streams.releases.store import Store
-from streams.simulation.sample_release import DEMO_KEY, NAME, announced
+from streams.simulation.sample_release import DEMO_KEY, NAME
 from tests.kafka.harness import Deployment, Sender, campaign, deployment, wait_until
-from tests.unit.encoder.sample import sample
+from tests.kafka.turned_releases import Announcer, label_of, releases_in
 
+pytest.importorskip("onnx", reason="needs the extra: encoder")
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(400)]
 
 USERS = [f"user-{number:04d}" for number in range(800)]
-OLD, NEW = f"{NAME}@{announced().version}", f"{NAME}@9.0.0"
 WAVES = 9
-
-
-@dataclasses.dataclass
-class Announcer:
-    """Whoever releases encoders."""
-
-    client: ReleaseClient
-
-    def take(self, change, *given: object) -> None:
-        before = self.client.all().get(NAME)
-        self.client.write(change(before, *given, int(time.time() * 1000)))
-
-
-@pytest.fixture
-def releases(tmp_path: Path) -> list[EncoderRelease]:
-    """The sample release, and the same model under a later version, in a store."""
-    store, (manifest, model) = Store(str(tmp_path / "store")), sample()
-    later = dataclasses.replace(manifest, version="9.0.0")
-    return [store.publish(each, model, DEMO_KEY) for each in (manifest, later)]
 
 
 @pytest.fixture
@@ -52,6 +30,12 @@ def loop(kafka, namespace, tmp_path: Path):
         made.settings["GROUNDSWELL_ENCODER_STORE"] = str(tmp_path / "store")
         made.settings["GROUNDSWELL_TRUSTED_KEYS"] = str(DEMO_KEY.public)
         yield made
+
+
+@pytest.fixture
+def releases(tmp_path: Path) -> list[EncoderRelease]:
+    """The sample release, and another model under a later version."""
+    return releases_in(tmp_path / "store", 2)
 
 
 def waves_closed(loop: Deployment) -> int:
@@ -66,11 +50,16 @@ def decided_with(loop: Deployment) -> dict[int, set[str | None]]:
     return found
 
 
+def leader_of(loop: Deployment) -> int:
+    """The worker that made the new release's policy lead."""
+    [led] = [worker for worker in loop.workers if loop.count(worker, "pair_promoted")]
+    return led
+
+
 def test_releases_change_between_waves_and_every_outcome_is_learned_once(loop, releases):
-    announcer = Announcer(ReleaseClient(loop.bootstrap, loop.prefix, loop.codec))
-    announcer.take(step.publish, NAME, releases[0])
-    announcer.take(step.shadow, releases[0].version)
-    announcer.take(step.promote, releases[0].version)
+    old, new = map(label_of, releases)
+    announcer = Announcer(loop, releases)
+    announcer.first()
     for worker in range(2):
         loop.start(worker)
     for worker in range(2):
@@ -79,24 +68,24 @@ def test_releases_change_between_waves_and_every_outcome_is_learned_once(loop, r
     with Sender(loop) as sender:
         loop.apply(campaign(waves=WAVES, encoder=NAME))
         wait_until(lambda: waves_closed(loop) >= 1, 90, "the first wave closes")
-        announcer.take(step.publish, NAME, releases[1])
-        announcer.take(step.shadow, releases[1].version)
+        announcer.prepare()
         wait_until(
             lambda: sum(loop.count(worker, "pair_ready") for worker in range(2)) >= 1,
             60,
             "the release in shadow has its policy",
         )
-        announcer.take(step.promote, releases[1].version)
-        wait_until(lambda: {NEW} in decided_with(loop).values(), 60, "the new release decides")
-        loop.kill(0)  # whoever leads the campaign now has to find both pairs again
-        loop.start(0)
-        announcer.take(step.rollback)
+        announcer.promote()
+        wait_until(lambda: {new} in decided_with(loop).values(), 60, "the new release decides")
+        led = leader_of(loop)
+        loop.kill(led)  # who takes over has to find both pairs again
+        loop.start(led)
+        announcer.rollback()
         wait_until(lambda: waves_closed(loop) == WAVES, 200, "the campaign ends")
     by_wave = decided_with(loop)
     assert all(len(labels) == 1 for labels in by_wave.values()), by_wave
     order = [next(iter(by_wave[wave])) for wave in range(WAVES)]
-    assert (order[0], order[-1]) == (OLD, OLD), order
-    assert NEW in order
+    assert (order[0], order[-1]) == (old, old), order
+    assert new in order
     sent = {d.decision_id: d for d in loop.decisions() if d.action != NO_SEND}
     examples: list[LearningExample] = loop.records(LEARNING_EXAMPLES)
     closed = [example for example in examples if example.previous_reward is None]
@@ -105,4 +94,40 @@ def test_releases_change_between_waves_and_every_outcome_is_learned_once(loop, r
     assert len(FeatureBatch.from_bytes([example.features for example in closed])) == len(closed)
     snapshot = loop.settled_snapshot(sender)
     assert snapshot.examples == len(sent)
-    assert release_label(snapshot.encoder_version) == OLD
+    assert release_label(snapshot.encoder_version) == old
+
+
+def test_a_worker_that_can_load_no_release_is_not_ready_and_says_why_and_how_to_cure_it(
+    loop, releases
+):
+    Announcer(loop, releases).first()
+    live = label_of(releases[0])
+    loop.import_people(USERS[:50])
+    loop.apply(campaign(waves=1, encoder=NAME))
+    trusted = loop.settings.pop("GROUNDSWELL_TRUSTED_KEYS")
+    loop.start(0)
+    loop.wait_open(0)
+    wait_until(lambda: "no release of encoder" in readiness(loop)[1], 60, "it says why")
+    status, why = readiness(loop)
+    assert (status, live in why, "GROUNDSWELL_TRUSTED_KEYS" in why) == (503, True, True), why
+    assert loop.count(0, "encoder_refused") == 1
+    assert loop.decisions() == []
+    assert loop.terminate(0) == 0
+    loop.settings["GROUNDSWELL_TRUSTED_KEYS"] = trusted
+    loop.start(0)
+    wait_until(lambda: readiness(loop) == (200, "ok\n"), 90, "it is ready")
+    wait_until(lambda: {live} in decided_with(loop).values(), 60, "it decides")
+
+
+def readiness(loop: Deployment) -> tuple[int, str]:
+    """What the newest run of worker 0 answers to /ready."""
+    ports = re.findall(r'"port": (\d+)', loop.log(0).read_text())
+    connection = http.client.HTTPConnection("127.0.0.1", int(ports[-1]), timeout=5)
+    try:
+        connection.request("GET", "/ready")
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    except OSError as error:  # it is not up yet
+        return 0, str(error)
+    finally:
+        connection.close()

@@ -138,7 +138,7 @@ class MemoryCampaign:
             SHARDS,
             clock(at_ms),
             self._known,
-            Pairs(self._releases, reading(self._log)),
+            Pairs(self._releases, reading(self._log), self._known),
             INTERVAL_MS,
         )
         self._shard.apply(TakeUpCampaigns(1), [self.campaign], "campaigns")

@@ -174,9 +174,6 @@ def reading(log: list[tuple[int, LearningExample]]) -> ReadLog:
     return read
 
 
-NO_PAIRS = Pairs(FakeReleases(), reading([]))
-
-
 @dataclass
 class FakeKnown:
     """What a worker follows."""
@@ -188,6 +185,10 @@ class FakeKnown:
 
     def encoder(self, label: str) -> FakeRelease | None:
         return self.releases.encoder(label)
+
+    def stands_in(self, label: str) -> str | None:
+        live = self.releases.roles.live
+        return live if label in self.releases.refused and live != label else None
 
     def campaign(self, campaign_id: str) -> Campaign | None:
         return self.campaigns.get(campaign_id)
@@ -208,6 +209,9 @@ class FakeKnown:
                 self.parts.drop(raw_key)
             elif whole := self.parts.put(raw_key, CODEC.decode(output.value, PolicySnapshot)):
                 self.snapshots[key] = whole
+
+
+NO_PAIRS = Pairs(FakeReleases(), reading([]), FakeKnown())
 
 
 def incoming(record: Any, topic: str = "input", offset: int = 0) -> Incoming:

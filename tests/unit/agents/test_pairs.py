@@ -7,8 +7,9 @@ from itertools import count
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
-from schemas.campaign import Campaign
+from schemas.campaign import Campaign, Template
 from schemas.learning import LearningExample, LearningUpdate
 from schemas.topics import POLICY_SNAPSHOTS, WAVE_STARTS
 from streams.agents.learn import KeepUpdates
@@ -17,7 +18,7 @@ from streams.agents.schedule import LeadCampaigns, TakeUpCampaigns
 from streams.agents.snapshots import newest_snapshot
 from streams.agents.state import campaign_key
 from streams.core.encoding import ContextEncoder, action_set, release_label
-from streams.core.policies import Examples, create, from_bytes
+from streams.core.policies import Examples, create, from_bytes, to_bytes
 from streams.core.profiles import Profile
 from streams.core.schedule import CampaignState
 from streams.releases.offered import Standing
@@ -31,6 +32,7 @@ from tests.unit.agents.shard import (
     MemoryShard,
     campaign,
     clock,
+    frozen,
     reading,
     sent,
 )
@@ -49,13 +51,14 @@ class Leader:
         self.shard = MemoryShard()
         self.releases = FakeReleases()
         self.log: list[tuple[int, LearningExample]] = []
-        self.pairs = Pairs(self.releases, reading(self.log))
+        self.known = FakeKnown()
+        self.pairs = Pairs(self.releases, reading(self.log), self.known)
         self.outcomes: list[Outcome] = []
         self.shard.apply(TakeUpCampaigns(1), [of], "campaigns")
 
     def lead(self):
         return self.shard.run(
-            LeadCampaigns(SHARDS, clock(self.shard.now_ms), FakeKnown(), self.pairs, INTERVAL_MS)
+            LeadCampaigns(SHARDS, clock(self.shard.now_ms), self.known, self.pairs, INTERVAL_MS)
         )
 
     def lead_until(self, condition) -> None:
@@ -80,6 +83,12 @@ class Leader:
         for number in range(SHARDS):
             told = [self._outcome(wave, number, rank, pinned) for rank in range(n)]
             self.tell(wave, number, told, pinned, open_ones)
+
+    def finish_as(self, wave: int, release: FakeRelease) -> None:
+        """The same where this worker has not the wave's release, but others have."""
+        self.releases.loaded[release.version] = release
+        self.finish(wave)
+        del self.releases.loaded[release.version]
 
     def _outcome(self, wave: int, shard: int, rank: int, pinned: str) -> "Outcome":
         rng = np.random.default_rng([wave, shard, rank])
@@ -171,10 +180,12 @@ def scores(policy, release: FakeRelease) -> np.ndarray:
     return policy.expected(contexts, action_set(SPRING))
 
 
-def learned_from(outcomes: list[Outcome], release: FakeRelease):
+def learned_from(outcomes: list[Outcome], release: FakeRelease, of=SPRING, begins_with=None):
     """A policy that was there from the beginning."""
-    encoder, actions = ContextEncoder(SPRING.context, release), action_set(SPRING)
-    policy = create(SPRING.policy, {}, encoder.d_user, actions.d_action)
+    encoder, actions = ContextEncoder(of.context, release), action_set(of)
+    policy = create(of.policy, {}, encoder.d_user, actions.d_action)
+    if begins_with is not None:
+        policy.warm_start(begins_with, of.warm_start_discount)
     contexts = np.vstack([encoder.encode_many([o.profile], NOON)[0] for o in outcomes])
     rows = [actions.ids.index(o.action) for o in outcomes]
     policy.learn_many(
@@ -283,7 +294,9 @@ def test_a_rollback_returns_to_a_policy_that_went_on_learning(leader):
 def test_a_release_made_live_without_a_shadow_waits_until_its_policy_is_warm(leader):
     gate = []
     read = reading(leader.log)
-    leader.pairs = Pairs(leader.releases, lambda since: read(since) if gate else waits(gate))
+    leader.pairs = Pairs(
+        leader.releases, lambda since: read(since) if gate else waits(gate), leader.known
+    )
     leader.releases.have(SIZES, live=NEW, previous=OLD)
     leader.finish(1)
     assert starts(leader.lead()) == {OLD}
@@ -302,7 +315,7 @@ def test_a_log_is_read_once_though_the_campaign_learns_while_it_is_read(leader):
             time.sleep(0.005)
             yield shard, offset, example
 
-    leader.pairs = Pairs(leader.releases, slowly)
+    leader.pairs = Pairs(leader.releases, slowly, leader.known)
     leader.releases.have(SIZES, live=OLD, shadow=NEW)
     for wave in (1, 2, 3):
         leader.finish(wave)
@@ -356,7 +369,7 @@ def test_a_pair_whose_release_is_refused_is_let_go(leader):
 
 def test_a_pair_whose_store_is_away_is_waited_for_and_let_go_after_ten_minutes(leader):
     now = [0.0]
-    leader.pairs = Pairs(leader.releases, reading(leader.log), clock=lambda: now[0])
+    leader.pairs = Pairs(leader.releases, reading(leader.log), leader.known, clock=lambda: now[0])
     leader.releases.have(SIZES, live=OLD, shadow=NEW)
     leader.lead_until(lambda: leader.state.pairs == [NEW])
     del leader.releases.loaded[NEW]
@@ -379,7 +392,7 @@ def test_a_log_that_cannot_be_read_is_tried_again_and_stops_nobody(leader):
     def read(since):
         return reading(leader.log)(since) if readable else broken()
 
-    leader.pairs = Pairs(leader.releases, read, clock=lambda: next(ticks))
+    leader.pairs = Pairs(leader.releases, read, leader.known, clock=lambda: next(ticks))
     leader.releases.have(SIZES, live=OLD, shadow=NEW)
     for _ in range(20):
         leader.lead()
@@ -387,3 +400,181 @@ def test_a_log_that_cannot_be_read_is_tried_again_and_stops_nobody(leader):
     assert leader.state.pairs == []
     readable.append(True)
     leader.lead_until(lambda: leader.state.pairs == [NEW])
+
+
+def test_where_the_leading_release_is_refused_the_last_good_pair_leads(leader):
+    """As on a worker that takes over a campaign, and may not load what it was led with."""
+    leader.releases.have(SIZES, live=OLD, shadow=NEW)
+    leader.lead_until(lambda: leader.state.pairs == [NEW])
+    leader.releases.have(SIZES, live=NEW, previous=OLD)
+    leader.finish(1)
+    assert starts(leader.lead()) == {NEW}
+    leader.finish(2)
+    new = leader.releases.loaded.pop(NEW)
+    leader.releases.refused[NEW] = "nobody who is trusted signed it"
+    leader.releases.roles = Standing(live=OLD, previous=OLD)
+    assert starts(leader.lead()) == {OLD}
+    assert (leader.state.leading, leader.state.pairs) == (OLD, [])
+    old = leader.releases.loaded[OLD]
+    found = scores(leader.policy(), old)
+    assert np.abs(found - scores(learned_from(leader.outcomes, old), old)).max() < 1e-9
+    assert newest_snapshot(leader.shard.begin(), "spring", OLD) is None
+    # The key came: the log makes what was left behind anew, and it leads again.
+    leader.releases.refused.clear()
+    leader.releases.loaded[NEW] = new
+    leader.releases.have(SIZES, live=NEW, previous=OLD)
+    leader.lead_until(lambda: leader.state.pairs == [NEW])
+    leader.finish(3)
+    assert starts(leader.lead()) == {NEW}
+    new = leader.releases.loaded[NEW]
+    found = scores(leader.policy(), new)
+    assert np.abs(found - scores(learned_from(leader.outcomes, new), new)).max() < 1e-9
+
+
+def test_the_last_good_release_gets_a_policy_from_the_log_where_it_had_none(leader):
+    """The old release is no pair: nobody had it loaded while the new one led."""
+    leader.releases.have(SIZES, live=NEW)
+    leader.lead_until(lambda: leader.state.pairs == [NEW])
+    leader.finish(1)
+    assert starts(leader.lead()) == {NEW}
+    assert leader.state.pairs == []
+    leader.finish(2)
+    del leader.releases.loaded[NEW]
+    leader.releases.refused[NEW] = "one byte is another"
+    leader.releases.roles = Standing(live=OLD, previous=OLD)
+    leader.lead_until(lambda: leader.state.leading == OLD)
+    leader.lead()
+    old = leader.releases.loaded[OLD]
+    found = scores(leader.policy(), old)
+    assert np.abs(found - scores(learned_from(leader.outcomes, old), old)).max() < 1e-9
+
+
+def test_a_refused_release_without_another_holds_its_campaign_and_no_other(leader):
+    others = campaign(campaign_id="summer", waves=3)
+    leader.shard.apply(TakeUpCampaigns(1), [others], "campaigns")
+    del leader.releases.loaded[OLD]
+    leader.releases.refused[OLD] = "one byte is another"
+    leader.releases.roles = Standing()
+    leader.finish_as(1, FakeRelease(OLD, SIZES[OLD]))
+    with capture_logs() as told:
+        outputs = leader.lead()
+        leader.lead()
+    assert {start.campaign.campaign_id for start in sent(outputs, WAVE_STARTS)} == {"summer"}
+    assert [one["event"] for one in told if one["log_level"] == "error"] == [
+        "campaign_stands_still"
+    ]
+    leader.releases.refused.clear()
+    leader.releases.have(SIZES, live=OLD)
+    assert starts(leader.lead()) == {OLD}
+
+
+WARM = dataclasses.replace(SPRING, warm_start_campaign="winter", warm_start_discount=0.5)
+WINTER = dataclasses.replace(SPRING, campaign_id="winter")
+
+
+def winters(leader: Leader, label: str, n: int = 200):
+    """What another campaign has learned under a release, told as its snapshot."""
+    release = FakeRelease(label, SIZES[label])
+    leader.releases.loaded.setdefault(label, release)
+    told = [leader._outcome(0, 9, rank, f"x+{label}") for rank in range(n)]
+    policy = learned_from(told, release)
+    encoder = ContextEncoder(WINTER.context, release)
+    snapshot = dataclasses.replace(
+        frozen(WINTER, encoder=encoder), state=to_bytes(policy), wave=None
+    )
+    return snapshot, policy
+
+
+def warm_leader() -> Leader:
+    leader = Leader(WARM)
+    leader.releases.have(SIZES, live=OLD)
+    leader.known.campaigns["winter"] = WINTER
+    leader.known.snapshots["winter", None], _ = winters(leader, OLD)
+    leader.lead()
+    leader.finish(0)
+    leader.lead()
+    return leader
+
+
+def test_a_new_releases_policy_begins_with_what_its_source_has_learned_under_that_release():
+    leader = warm_leader()
+    leader.releases.have(SIZES, live=OLD, shadow=NEW)
+    for _ in range(3):
+        leader.lead()
+    assert leader.state.pairs == []  # its source has no policy under it yet: another's is no use
+    leader.known.snapshots["winter@" + NEW, None], source = winters(leader, NEW)
+    leader.pairs = Pairs(leader.releases, reading(leader.log), leader.known)
+    leader.lead_until(lambda: leader.state.pairs == [NEW])
+    new = leader.releases.loaded[NEW]
+    found = scores(leader.policy(NEW), new)
+    due = learned_from(leader.outcomes, new, WARM, source)
+    assert np.abs(found - scores(due, new)).max() < 1e-9
+    cold = learned_from(leader.outcomes, new)
+    assert np.abs(found - scores(cold, new)).max() > 1e-3
+
+
+def test_where_its_source_was_deleted_a_new_releases_policy_begins_with_nothing():
+    leader = warm_leader()
+    del leader.known.campaigns["winter"]
+    leader.releases.have(SIZES, live=OLD, shadow=NEW)
+    with capture_logs() as told:
+        leader.lead_until(lambda: leader.state.pairs == [NEW])
+    assert "pair_begins_with_nothing" in {one["event"] for one in told}
+    new = leader.releases.loaded[NEW]
+    due = scores(learned_from(leader.outcomes, new), new)
+    assert np.abs(scores(leader.policy(NEW), new) - due).max() < 1e-9
+
+
+def test_templates_that_come_while_the_log_is_read_are_learned_too(leader):
+    gate: list[bool] = []
+    read = reading(leader.log)
+
+    def held(since):
+        found = list(read(since))
+        yield from found[:5]
+        yield from waits(gate)
+        yield from found[5:]
+
+    leader.pairs = Pairs(leader.releases, held, leader.known)
+    leader.releases.have(SIZES, live=OLD, shadow=NEW)
+    leader.lead()
+    extra = Template(id="late", channel="email", features={"warm": 0.25, "price": 0.25})
+    changed = dataclasses.replace(leader.campaign, version=2, templates=[*SPRING.templates, extra])
+    leader.shard.apply(TakeUpCampaigns(1), [changed], "campaigns")
+    leader.campaign = changed
+    leader.finish(1)
+    late = dataclasses.replace(leader.outcomes[-1], action="late", reward=1.0)
+    leader.lead()
+    leader.tell(2, 0, [late] * 30, leader.state.waves[-1].encoder_version)
+    for number in range(1, SHARDS):
+        leader.tell(2, number, [], leader.state.waves[-1].encoder_version)
+    leader.lead()
+    gate.append(True)
+    leader.lead_until(lambda: leader.state.pairs == [NEW])
+    new = leader.releases.loaded[NEW]
+    due = scores(learned_from(leader.outcomes, new, changed), new)
+    assert np.abs(scores(leader.policy(NEW), new) - due).max() < 1e-9
+
+
+def test_one_reader_at_a_time_reads_the_log_for_however_many_policies(leader):
+    read, under_way, most = reading(leader.log), [], []
+
+    def counted(since):
+        under_way.append(1)
+        most.append(len(under_way))
+        try:
+            for found in read(since):
+                time.sleep(0.001)
+                yield found
+        finally:
+            under_way.pop()
+
+    sizes = SIZES | {"people@3.0.0": 4}
+    leader.pairs = Pairs(leader.releases, counted, leader.known)
+    leader.releases.have(sizes, live=OLD, shadow=NEW, previous="people@3.0.0")
+    leader.lead_until(lambda: len(leader.state.pairs) == 2)
+    assert max(most) == 1
+    for label in (NEW, "people@3.0.0"):
+        release = leader.releases.loaded[label]
+        due = scores(learned_from(leader.outcomes, release), release)
+        assert np.abs(scores(leader.policy(label), release) - due).max() < 1e-9

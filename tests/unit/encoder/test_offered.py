@@ -227,3 +227,48 @@ def test_what_nobody_foresaw_refuses_the_release_and_not_the_worker(shop):
     eventually(offered.refusals)
     assert offered.refusals() == {"people@1.0.0": "ZeroDivisionError: of all things, None False"}
     offered.stop()
+
+
+def refused_here(name: str = "people") -> float | None:
+    return REGISTRY.get_sample_value("groundswell_encoder_live_refused", {"encoder": name})
+
+
+def test_a_worker_that_starts_with_a_live_release_it_refuses_serves_the_one_before(offered, shop):
+    shop.refused["2.0.0"] = "its signature is nobody's"
+    offered.take("people", announced(2, "1.0.0", "2.0.0", live="2.0.0", previous="1.0.0"))
+    eventually(lambda: offered.standing("people").live == "people@1.0.0")
+    assert offered.stands_in("people@2.0.0") == "people@1.0.0"
+    assert offered.stands_in("people@1.0.0") is None
+    assert offered.unserved({"people"}) is None
+    assert refused_here() == 1.0
+    shop.refused.clear()
+    offered.take("people", announced(3, "1.0.0", "2.0.0", live="2.0.0", previous="1.0.0"))
+    due = Standing(live="people@2.0.0", previous="people@1.0.0")
+    eventually(lambda: offered.standing("people") == due)
+    assert offered.stands_in("people@2.0.0") is None
+    assert refused_here() == 0.0
+
+
+def test_what_was_rolled_back_from_never_stands_in(offered, shop):
+    shop.refused["1.0.0"] = "its signature is nobody's"
+    roles = {"live": "1.0.0", "previous": "2.0.0", "rollback": True}
+    offered.take("people", announced(3, "1.0.0", "2.0.0", **roles))
+    eventually(lambda: "people@2.0.0" in offered.loaded)
+    assert offered.standing("people") == Standing(previous="people@2.0.0")
+    assert offered.stands_in("people@1.0.0") is None
+    assert "people@1.0.0: its signature" in offered.unserved({"people"})
+
+
+def test_a_worker_tells_why_it_cannot_decide_with_an_encoder(offered, shop):
+    assert offered.unserved({"people"}) is None  # nothing was announced
+    offered.take("people", announced(1, "1.0.0"))
+    assert offered.unserved({"people"}) is None  # nothing was promoted
+    shop.open.clear()
+    shop.refused["1.0.0"] = "raise GROUNDSWELL_ENCODER_MB"
+    offered.take("people", announced(2, "1.0.0", live="1.0.0"))
+    assert "people@1.0.0 is being loaded" in offered.unserved({"people"})
+    assert offered.unserved({"animals"}) is None
+    shop.open.set()
+    due = "no release of encoder people serves: people@1.0.0: raise GROUNDSWELL_ENCODER_MB"
+    eventually(lambda: offered.unserved({"people"}) == due)
+    assert refused_here() == 1.0
