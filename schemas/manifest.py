@@ -35,6 +35,13 @@ class GoldenHash:
     name_hex: str
     index: int
 
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"(?:[0-9a-f]{2})*", self.name_hex):
+            raise ReleaseError(
+                f"a golden name must have pairs of the hex digits 0-9a-f, got "
+                f"{self.name_hex[:80]!r}: export the release anew"
+            )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoldenProfile:

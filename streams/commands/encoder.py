@@ -46,7 +46,7 @@ def publish(
 ) -> None:
     """Sign a trained encoder, put it into the store, and announce it. No worker uses it yet."""
     from streams.releases.encoder import Encoder  # noqa: PLC0415  # onnxruntime: 0.1 s to load
-    from streams.releases.store import Store  # noqa: PLC0415  # the same
+    from streams.releases.store import Store, signed  # noqa: PLC0415  # the same
 
     settings = connect(bootstrap)
     signing = SigningKey.read(key)
@@ -61,8 +61,9 @@ def publish(
     Encoder.load(manifest, model)  # what no worker would load is not published
     client = _client(settings)
     before = client.all().get(manifest.name)
-    release = Store(settings.encoder_store).publish(manifest, model, signing)
-    after = step.publish(before, manifest.name, release, _now_ms())
+    # What cannot be announced is not stored either.
+    after = step.publish(before, manifest.name, signed(manifest, model, signing)[1], _now_ms())
+    Store(settings.encoder_store).publish(manifest, model, signing)
     if after is not before:
         client.write(after)
     done = "published" if after is not before else "was published already:"

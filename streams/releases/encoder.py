@@ -69,9 +69,7 @@ class Encoder:
         encoder._check_shape()
         manifest.check_hashing()
         encoder._replay()
-        for users in WARM_UP:
-            golden = manifest.golden_profiles[-1]
-            encoder.encode([golden.profile] * users, golden.at_ms)
+        encoder._warm_up()
         return encoder
 
     def encode(self, users: Sequence[KnownUser], now_ms: int) -> NDArray[np.float32]:
@@ -101,9 +99,27 @@ class Encoder:
                 f"the model of {label} takes {', '.join(names)}, a profile gives "
                 f"{', '.join(INPUTS)}: export it with this version"
             )
+        for put in self._session.get_inputs():
+            if put.shape and isinstance(put.shape[0], int):
+                raise ReleaseError(
+                    f"the model of {label} takes exactly {put.shape[0]} users at once ({put.name}),"
+                    " a worker's chunks are of any size: export it with a first dimension that is "
+                    "free"
+                )
         outputs = [put.name for put in self._session.get_outputs()]
         if outputs != [OUTPUT]:
             raise ReleaseError(f"the model of {label} gives {', '.join(outputs)}, {OUTPUT} is due")
+
+    def _warm_up(self) -> None:
+        golden = self.manifest.golden_profiles[-1]
+        for users in WARM_UP:
+            try:
+                self.encode([golden.profile] * users, golden.at_ms)
+            except Exception as error:  # as in `_replay`
+                raise ReleaseError(
+                    f"the model of {self.manifest.label} encodes its golden profiles, and not "
+                    f"{users} users at once ({_short(error)}): export it for any number"
+                ) from error
 
     def _replay(self) -> None:
         label = self.manifest.label

@@ -11,9 +11,33 @@ from schemas.errors import ReleaseError, SettingsError, StoreError
 from schemas.manifest import Manifest
 from schemas.signing import SigningKey, seal
 
-__all__ = ["Store"]
+__all__ = ["Store", "signed"]
 
 MANIFEST, MODEL = ".json", ".onnx"
+
+
+def signed(manifest: Manifest, model: bytes, key: SigningKey) -> tuple[bytes, EncoderRelease]:
+    """A signed manifest, and what is to be announced of it; the same each time.
+
+    Raises
+    ------
+    ReleaseError
+        If the model is not the manifest's.
+    """
+    if hashlib.sha256(model).hexdigest() != manifest.model_sha256:
+        raise ReleaseError(
+            f"the model is not the one that the manifest of {manifest.label} speaks of: "
+            "export both anew"
+        )
+    envelope = seal(manifest.to_bytes(), key)
+    release = EncoderRelease(
+        version=manifest.version,
+        sha256=hashlib.sha256(envelope).hexdigest(),
+        model_bytes=len(model),
+        signer=key.public.key_id,
+        published_at_ms=manifest.created_at_ms,
+    )
+    return envelope, release
 
 
 class Store:
@@ -53,20 +77,10 @@ class Store:
         ReleaseError
             If the model is not the manifest's, or the store does not take it.
         """
-        if hashlib.sha256(model).hexdigest() != manifest.model_sha256:
-            raise ReleaseError(
-                f"the model is not the one that the manifest of {manifest.label} speaks of: "
-                "export both anew"
-            )
-        envelope = seal(manifest.to_bytes(), key)
+        envelope, release = signed(manifest, model, key)
         self._put(model, MODEL)
-        return EncoderRelease(
-            version=manifest.version,
-            sha256=self._put(envelope, MANIFEST),
-            model_bytes=len(model),
-            signer=key.public.key_id,
-            published_at_ms=manifest.created_at_ms,
-        )
+        self._put(envelope, MANIFEST)
+        return release
 
     def manifest(self, sha256: str, most_bytes: int) -> bytes:
         """A signed manifest, unopened; raises as `_get`."""
@@ -76,7 +90,7 @@ class Store:
         """A model; raises as `_get`."""
         return self._get(sha256, MODEL, most_bytes)
 
-    def _put(self, content: bytes, suffix: str) -> str:
+    def _put(self, content: bytes, suffix: str) -> None:
         digest = hashlib.sha256(content).hexdigest()
         path = f"{self._root}/{digest}{suffix}"
         part = f"{path}.{secrets.token_hex(4)}.part"
@@ -88,7 +102,6 @@ class Store:
                 self._files.mv(part, path)
         except Exception as error:  # of whatever package the URL's kind comes from
             raise ReleaseError(f"{self.url} does not take the release: {error}") from error
-        return digest
 
     def _holds(self, path: str, digest: str) -> bool:
         """Whether a file is there as it should be: one that was changed is written anew."""

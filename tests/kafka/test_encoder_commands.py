@@ -92,6 +92,13 @@ def test_from_a_key_to_a_rollback(loop, namespace, run, tmp_path):
         assert code == 0, err
         assert told.startswith(f"published people@{folder.name}")
     assert "published already" in run("encoder", "publish", second, "--key", key)[1]
+    stored = sorted((tmp_path / "store").iterdir())
+    other = dataclasses.replace(newer, created_at_ms=newer.created_at_ms + 1)
+    (second / "manifest.json").write_bytes(other.to_bytes())
+    code, _, err = run("encoder", "publish", second, "--key", key)
+    assert code == 1
+    assert "train under a new version" in err
+    assert sorted((tmp_path / "store").iterdir()) == stored
 
     client = ReleaseClient(loop, namespace, Codec())
     assert run("encoder", "promote", "people", "1.0.0")[0] == 0

@@ -12,6 +12,7 @@ import pytest
 from schemas.encoder_releases import EncoderRelease
 from schemas.errors import ReleaseError, SettingsError
 from schemas.features import PlainProfile, hash_profiles
+from schemas.manifest import Manifest
 from schemas.signing import SigningKey
 from streams.core.profiles import Profile
 from streams.releases.encoder import Encoder
@@ -193,6 +194,48 @@ def test_a_model_that_gives_no_numbers_is_refused(store, fetcher, small):
     release = published(store, small, model=changed_model(small, poison))
     with pytest.raises(ReleaseError, match="encoded nan apart"):
         fetcher.fetch("people", release)
+
+
+@pytest.mark.parametrize("users", [11, 500])  # 11: as many as there are golden profiles
+def test_a_model_for_one_number_of_users_alone_is_refused(small, users):
+    def fix(model):
+        for put in model.graph.input:
+            put.type.tensor_type.shape.dim[0].dim_value = users
+
+    model = changed_model(small, fix)
+    digest = hashlib.sha256(model).hexdigest()
+    manifest = dataclasses.replace(small.manifest, model_sha256=digest, model_bytes=len(model))
+    assert len(manifest.golden_profiles) == 11
+    with pytest.raises(ReleaseError, match=rf"exactly {users} users .* first dimension"):
+        Encoder.load(manifest, model)
+
+
+def test_a_model_that_has_one_number_of_users_inside_is_refused(small):
+    """Its inputs say that any number will do."""
+    from onnx import helper, numpy_helper
+
+    def fix(model):
+        graph = model.graph
+        shape = numpy_helper.from_array(np.array([11, 8], dtype=np.int64), "fixed_shape")
+        graph.initializer.append(shape)
+        graph.node[-1].output[0] = "before"
+        graph.node.append(helper.make_node("Reshape", ["before", "fixed_shape"], ["z"]))
+
+    model = changed_model(small, fix)
+    digest = hashlib.sha256(model).hexdigest()
+    manifest = dataclasses.replace(small.manifest, model_sha256=digest, model_bytes=len(model))
+    with pytest.raises(ReleaseError, match="not 1 users at once"):
+        Encoder.load(manifest, model)
+
+
+@pytest.mark.parametrize("name", ["0g", "abc", "AB", "é0"])
+def test_a_manifest_with_a_golden_name_that_is_no_hex_is_refused(small, name):
+    text = small.manifest.to_bytes().decode()
+    before = small.manifest.golden_hashes[1].name_hex
+    garbled = text.replace(f'"name_hex":"{before}"', f'"name_hex":"{name}"', 1)
+    assert garbled != text
+    with pytest.raises(ReleaseError, match="hex digits"):
+        Manifest.from_bytes(garbled.encode())
 
 
 class Bomb:
