@@ -55,6 +55,7 @@ from streams.core.ledger import (
     reward_of,
 )
 from streams.core.profiles import (
+    UNSUBSCRIBE,
     Profile,
     leave,
     note_action,
@@ -68,7 +69,6 @@ from streams.kafka.transaction import Incoming, Transaction
 
 __all__ = ["Attribute", "CloseDue"]
 
-UNSUBSCRIBE = "unsubscribe"
 MOST_DUE = 2000  # timers handled in one transaction
 
 

@@ -8,14 +8,16 @@ from typing import Annotated, TypeVar
 import typer
 
 from schemas.errors import EncoderError, SettingsError
+from schemas.ids import TIME_MARKER
 from schemas.learning import LearningExample
-from schemas.records import UserEvent
+from schemas.records import Reward, UserEvent
 from schemas.registry import codec_for
-from schemas.topics import LEARNING_EXAMPLES, USER_EVENTS
+from schemas.topics import LEARNING_EXAMPLES, REWARDS, USER_EVENTS
 from schemas.training_rows import COLUMNS, TrainingRow, profile_to_text
 from schemas.wire import Codec
 from streams.commands.connect import Bootstrap, connect
 from streams.core.training_rows import newest_outcomes, training_rows
+from streams.kafka.campaign_client import CampaignClient
 from streams.kafka.read import read_all
 from streams.settings import Settings
 from streams.simulation.encoder_log import company_rows
@@ -48,9 +50,11 @@ def dataset(
 ) -> None:
     """Write one row a decision: the profile as it was then, and what came of it.
 
-    It reads `user-events` and `learning-examples` to their ends: what their retention has taken
-    away is not in the file, so keep `user-events` as long as you mean to train on. The file has no
-    user ids and no contact references, but it has your users' attributes: keep it accordingly.
+    It reads `user-events`, `rewards` and `learning-examples` to their ends: what their retention
+    has taken away is not in the file, so keep them as long as you mean to train on. What came later
+    than its time says counts from its time on: events that come late make training see a little
+    more than workers saw. The file has no user ids and no contact references, but it has your
+    users' attributes: keep it accordingly.
     """
     if company is not None:
         people = Company.create(company)
@@ -74,17 +78,26 @@ def _from_topics(settings: Settings) -> Iterator[TrainingRow]:
     codec = codec_for(settings.registry)
     examples = _records(settings, codec, LEARNING_EXAMPLES.name, LearningExample)
     outcomes = newest_outcomes(examples)
-    return training_rows(outcomes, _events_of(outcomes, settings, codec))
+    campaigns = CampaignClient(settings.bootstrap, settings.topic_prefix, codec).campaigns()
+    channels = {
+        (campaign.campaign_id, template.id): template.channel
+        for campaign in campaigns.values()
+        for template in campaign.templates
+    }
+    return training_rows(outcomes, _told_of(outcomes, settings, codec), channels)
 
 
-def _events_of(
+def _told_of(
     users: Mapping[str, object], settings: Settings, codec: Codec
-) -> dict[str, list[UserEvent]]:
-    events: dict[str, list[UserEvent]] = {}
+) -> dict[str, list[UserEvent | Reward]]:
+    told: dict[str, list[UserEvent | Reward]] = {}
     for event in _records(settings, codec, USER_EVENTS.name, UserEvent):
-        if event.user_id in users:
-            events.setdefault(event.user_id, []).append(event)
-    return events
+        if event.user_id in users and event.type != TIME_MARKER:
+            told.setdefault(event.user_id, []).append(event)
+    for reward in _records(settings, codec, REWARDS.name, Reward):
+        if reward.user_id in users and reward.kind != TIME_MARKER:
+            told.setdefault(reward.user_id, []).append(reward)
+    return told
 
 
 def _records(settings: Settings, codec: Codec, topic: str, kind: type[R]) -> Iterator[R]:

@@ -17,6 +17,7 @@ __all__ = [
     "MOST_IDS",
     "MOST_KINDS",
     "MOST_SENDS",
+    "UNSUBSCRIBE",
     "Profile",
     "action_key",
     "event_key",
@@ -35,6 +36,7 @@ MOST_KINDS = 256  # kinds of events counted: the first that came
 MOST_SENDS = 64  # contact times kept, for caps: the newest
 MOST_ACTIONS = 128  # templates whose last send is kept: the newest
 MOST_CHANNELS = 64  # channels that a user left, each by its name; beyond them: everywhere
+UNSUBSCRIBE = "unsubscribe"  # feedback after which a channel is left
 EVERYWHERE = ""  # stands for all channels, in `left`
 
 

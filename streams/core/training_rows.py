@@ -5,9 +5,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from schemas.features import PlainProfile
 from schemas.ids import NO_SEND
 from schemas.learning import LearningExample
-from schemas.records import UserEvent
+from schemas.records import Reward, UserEvent
 from schemas.training_rows import TrainingRow
-from streams.core.profiles import Profile, fold_event, note_send
+from streams.core.ledger import reward_key
+from streams.core.profiles import (
+    UNSUBSCRIBE,
+    Profile,
+    fold_event,
+    leave,
+    note_kind,
+    note_send,
+    remember,
+)
 
 __all__ = ["newest_outcomes", "training_rows"]
 
@@ -27,27 +36,38 @@ def newest_outcomes(examples: Iterable[LearningExample]) -> dict[str, list[Learn
 
 
 def training_rows(
-    outcomes: Mapping[str, Sequence[LearningExample]], events: Mapping[str, Sequence[UserEvent]]
+    outcomes: Mapping[str, Sequence[LearningExample]],
+    told: Mapping[str, Sequence[UserEvent | Reward]],
+    channels: Mapping[tuple[str, str], str],
 ) -> Iterator[TrainingRow]:
     """One row a decision.
 
-    The profile is folded from the events before the decision, as a shard folds it, with the
-    sends of the decisions before. The next event is the first one behind it, until it closed.
+    The profile is folded as a shard folds it, from the events and feedback up to the decision and
+    the sends of the decisions before; in whatever order they came, a profile is the same. What
+    came later than its time says is in the row from its time on: a shard had it when it came. The
+    next event is the first one behind the decision, until it closed.
 
     Parameters
     ----------
-    outcomes, events
+    outcomes, told
         By user.
+    channels
+        By campaign and template: where an unsubscribe belongs that names no channel.
     """
     for user, decisions in outcomes.items():
-        theirs = sorted(events.get(user, ()), key=lambda event: event.occurred_at_ms)
-        profile, folded = Profile(), 0
+        theirs = sorted(told.get(user, ()), key=lambda one: one.occurred_at_ms)
+        of = {
+            example.decision_id: channels.get((example.campaign_id, example.action))
+            for example in decisions
+        }
+        profile, folded, seen = Profile(), 0, dict[int, int]()
         for example in decisions:
             at_ms = example.decided_at_ms
-            while folded < len(theirs) and theirs[folded].occurred_at_ms < at_ms:
-                fold_event(profile, theirs[folded])
+            # A triggered decision may be as early as what triggered it, and has seen that.
+            while folded < len(theirs) and theirs[folded].occurred_at_ms <= at_ms:
+                _fold(profile, theirs[folded], of, seen)
                 folded += 1
-            following = theirs[folded] if folded < len(theirs) else None
+            following = next((one for one in theirs[folded:] if isinstance(one, UserEvent)), None)
             came = following is not None and following.occurred_at_ms <= example.closed_at_ms
             yield TrainingRow(
                 at_ms=at_ms,
@@ -59,6 +79,22 @@ def training_rows(
                 next_event=following.type if came and following is not None else "",
             )
             note_send(profile, at_ms)
+
+
+def _fold(
+    profile: Profile,
+    told: UserEvent | Reward,
+    channel_of: Mapping[str, str | None],
+    seen: dict[int, int],
+) -> None:
+    """Fold an event or feedback into a profile, as `FoldProfiles` and `Attribute` do."""
+    at_ms = told.occurred_at_ms
+    if isinstance(told, UserEvent):
+        fold_event(profile, told)
+    elif remember(seen, reward_key(told), at_ms):
+        note_kind(profile, told.kind, at_ms)
+        if told.kind == UNSUBSCRIBE:
+            leave(profile, told.channel or channel_of.get(told.decision_id or ""), at_ms)
 
 
 def _happened(example: LearningExample, kind: str) -> float:
