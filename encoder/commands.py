@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from schemas.checks import LAST_TIME_MS
 from schemas.errors import EncoderError
 from schemas.manifest import version_order
 
@@ -41,6 +42,16 @@ Patience = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(help="The same one gives the same encoder.", min=0)]
+CreatedAt = Annotated[
+    int | None,
+    typer.Option(
+        help="Seconds since 1970 that the manifest names as its making; without it: now.",
+        envvar="SOURCE_DATE_EPOCH",
+        min=0,
+        max=LAST_TIME_MS // 1000,
+        show_default=False,
+    ),
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N; auto: a GPU where there is one.")]
 
 
@@ -56,6 +67,7 @@ def train(
     patience: Patience = 6,
     seed: Seed = 1,
     device: Device = "auto",
+    created_at: CreatedAt = None,
 ) -> None:
     """Train an encoder, export it, and report what it is worth.
 
@@ -94,7 +106,7 @@ def train(
         name=name,
         version=version,
         metrics=evaluation.metrics(),
-        created_at_ms=int(time.time() * 1000),
+        created_at_ms=int(1000 * (time.time() if created_at is None else created_at)),
     )
     facts = {
         "decisions": len(split.train) + len(split.valid) + len(split.test),
