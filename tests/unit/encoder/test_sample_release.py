@@ -8,11 +8,11 @@ import pytest
 from schemas.errors import ReleaseError
 from schemas.signing import PublicKey
 from streams.releases.fetch import Fetcher
-from streams.releases.store import Store
+from streams.releases.store import Store, signed
 from streams.settings import Settings
 from streams.simulation.encoder_log import company_profile
 from streams.simulation.people import draw_people
-from streams.simulation.sample_release import DEMO_KEY, FOLDER, NAME, announced
+from streams.simulation.sample_release import CREATED_AT, DEMO_KEY, FOLDER, NAME, announced
 
 MIB = 1024 * 1024
 
@@ -53,3 +53,11 @@ def test_the_sample_under_another_version_is_not_believed():
     other = dataclasses.replace(announced(), version="9.0.0")
     with pytest.raises(ReleaseError, match="its manifest is of"):
         fetcher(DEMO_KEY.public).fetch(NAME, other)
+
+
+def test_the_sample_says_when_it_was_made_by_its_script_and_not_by_the_clock():
+    manifest = fetcher(DEMO_KEY.public).manifest(NAME, announced())
+    assert manifest.created_at_ms == announced().published_at_ms == 1000 * CREATED_AT
+    # The signature is of the content alone: the same again is the same file.
+    model = Store(str(FOLDER)).model(manifest.model_sha256, MIB)
+    assert signed(manifest, model, DEMO_KEY)[1] == announced()
