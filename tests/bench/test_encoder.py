@@ -146,7 +146,7 @@ def test_the_encoder_is_not_behind_gradient_boosting(test_data):
         )
         # A release is one network: that is what must not be behind.
         for what, ours, held in (
-            ("one network, as a release holds it", found.single, True),
+            ("one network by the default settings, as a release holds it", found.single, True),
             (f"{MEMBERS} networks, logits averaged", found.together, False),
         )
     ]

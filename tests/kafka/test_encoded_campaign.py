@@ -11,8 +11,11 @@ from schemas.encoder_releases import EncoderRelease
 from schemas.features import FeatureBatch
 from schemas.ids import NO_SEND
 from schemas.learning import LearningExample
+from schemas.manifest import Manifest
+from schemas.signing import SigningKey, open_envelope
 from schemas.topics import LEARNING_EXAMPLES
 from streams.core.encoding import release_label
+from streams.releases.store import Store
 from streams.simulation.sample_release import DEMO_KEY, NAME
 from tests.kafka.harness import Deployment, Sender, campaign, deployment, wait_until
 from tests.kafka.turned_releases import Announcer, label_of, releases_in
@@ -119,9 +122,58 @@ def test_a_worker_that_can_load_no_release_is_not_ready_and_says_why_and_how_to_
     wait_until(lambda: {live} in decided_with(loop).values(), 60, "it decides")
 
 
-def readiness(loop: Deployment) -> tuple[int, str]:
-    """What the newest run of worker 0 answers to /ready."""
-    ports = re.findall(r'"port": (\d+)', loop.log(0).read_text())
+def test_where_one_worker_refuses_a_release_the_one_before_decides_there_and_nothing_is_lost(
+    kafka, namespace, tmp_path
+):
+    """The other's signer is trusted by the worker that leads alone."""
+    other, trusted = SigningKey.new("other"), "GROUNDSWELL_TRUSTED_KEYS"
+    store = Store(str(tmp_path / "store"))
+    first, second = releases_in(tmp_path / "store", 2)
+    manifest = open_envelope(store.manifest(second.sha256, 1 << 24), [DEMO_KEY.public])[0]
+    found = Manifest.from_bytes(manifest)
+    model = store.model(found.model_sha256, 1 << 24)
+    releases = [first, store.publish(found, model, other)]
+    old, new = map(label_of, releases)
+    settings = {
+        "GROUNDSWELL_ENCODER_STORE": store.url,
+        trusted: f"{DEMO_KEY.public},{other.public}",
+    }
+    with deployment(kafka, namespace, tmp_path, campaigns=1, settings=settings) as loop:
+        announcer = Announcer(loop, releases)
+        announcer.first()
+        for worker in range(2):
+            loop.start(worker)
+        for worker in range(2):
+            loop.wait_open(worker)
+        loop.import_people(USERS)
+        with Sender(loop) as sender:
+            loop.apply(campaign(waves=WAVES, encoder=NAME))
+            wait_until(lambda: waves_closed(loop) >= 1, 90, "the first wave closes")
+            announcer.prepare()
+            ready = [lambda w=w: loop.count(w, "pair_ready") for w in range(2)]
+            wait_until(lambda: any(one() for one in ready), 60, "the second has its policy")
+            refuses = 0 if ready[1]() else 1
+            loop.settings[trusted] = str(DEMO_KEY.public)
+            assert loop.terminate(refuses) == 0
+            loop.start(refuses)
+            loop.wait_open(refuses, 2)
+            announcer.promote()
+            wait_until(
+                lambda: {old, new} in decided_with(loop).values(), 90, "both decide in a wave"
+            )
+            assert readiness(loop, refuses) == (200, "ok\n")
+            wait_until(lambda: waves_closed(loop) == WAVES, 200, "the campaign ends")
+        assert loop.count(refuses, "last_good_release_decides") >= 1
+        assert loop.count(1 - refuses, "encoder_refused") == 0
+        decisions = loop.decisions()
+        assert sorted(decision.user_id for decision in decisions) == sorted(USERS)
+        sent = [decision for decision in decisions if decision.action != NO_SEND]
+        assert loop.settled_snapshot(sender).examples == len(sent)
+
+
+def readiness(loop: Deployment, worker: int = 0) -> tuple[int, str]:
+    """What the newest run of a worker answers to /ready."""
+    ports = re.findall(r'"port": (\d+)', loop.log(worker).read_text())
     connection = http.client.HTTPConnection("127.0.0.1", int(ports[-1]), timeout=5)
     try:
         connection.request("GET", "/ready")

@@ -1,6 +1,7 @@
 """The encoder beside gradient boosting on who subscribes to a bank's deposit (UCI, Moro et al.)."""
 
 import csv
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,17 +23,7 @@ from schemas.training_rows import TrainingRow
 LEFT_OUT = ("duration", "y")
 NUMBERS = ("age", "balance", "day", "campaign", "pdays", "previous")
 MEMBERS = 3  # networks, each with another seed and validation part
-CONFIG = TrainingConfig(
-    z_size=16,
-    bits=8,
-    embedding=8,
-    hidden=32,
-    dropout=0.3,
-    batch=128,
-    learning_rate=1e-3,
-    weight_decay=0.05,
-    epochs=40,
-)
+CONFIG = TrainingConfig()  # what `groundswell encoder train` trains by, unless it is told otherwise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,17 +76,13 @@ def _scores(
     data = TrainingData.of(rows)
     scores = []
     for member in range(MEMBERS):
-        config = TrainingConfig(**{**_plain(CONFIG), "seed": member + 1})
+        config = dataclasses.replace(CONFIG, seed=member + 1)
         inner, outer = train_test_split(
             learned, test_size=0.2, stratify=y[learned], random_state=member
         )
         trained = train(data.rows(inner), data.rows(outer), config)
         scores.append(head_scores(trained, data.rows(judged))["clicked"])
     return np.array(scores, dtype=np.float64)
-
-
-def _plain(config: TrainingConfig) -> dict[str, object]:
-    return {name: getattr(config, name) for name in config.__slots__}
 
 
 def _row(row: dict[str, str], number: int) -> TrainingRow:

@@ -3,6 +3,7 @@
 # ruff: noqa: E402  # torch is of an extra: where it is missing nothing here can be imported
 
 import dataclasses
+import inspect
 
 import msgspec
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra: encoder")
 
+from encoder import commands
 from encoder.profile.checkpoint import load_checkpoint
 from encoder.profile.config import TrainingConfig
 from encoder.profile.data import Split, TrainingData, read_parquet
@@ -232,6 +234,15 @@ def test_what_is_hidden_was_there_and_is_gone(split):
     assert float(tokens.sum() / there) == pytest.approx(0.5 * 0.8, abs=0.06)
     nothing = (hidden.token_weight.sum(1) + hidden.known.sum(1)) == 0
     assert float(nothing.float().mean()) > 0.15
+
+
+@pytest.mark.parametrize("command", [commands.train, commands.evaluate])
+def test_a_command_trains_by_the_same_settings_unless_told_otherwise(command):
+    due = {field.name: field.default for field in dataclasses.fields(TrainingConfig)}
+    given = inspect.signature(command).parameters
+    options = {name: option.default for name, option in given.items() if name in due}
+    assert {"z_size", "bits", "embedding", "epochs", "patience", "seed"} == set(options)
+    assert options == {name: due[name] for name in options}
 
 
 def test_too_few_decisions_are_refused():
