@@ -16,16 +16,20 @@ __all__ = ["EffectSizes"]
 STEPS = 10  # of expectation maximisation each time
 SURE = 0.5  # weights that what was believed before counts for, in a group's variance
 ALIKE = 3.0  # weights that the belief in features that matter alike counts for
+PAIRED = 0.1  # weights that the belief in products that matter alike counts for
 SMALLEST, LARGEST = 1e-6, 1e2
+MOST_PAIRED = 1e3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectSizes:
     """Variances of weights about nil, over the variance of the noise.
 
-    A weight of user feature i and action feature j has ``both * by_user[i] * by_action[j]``: of
-    all that is known of people little decides what they like, and which it is, shows in every
-    action [1]_. What is an action's own in user feature i has ``own * by_user[i]``.
+    A weight of user feature i and action feature j has
+    ``both * by_user[i] * by_action[j] * by_pair[i, j]``: of all that is known of people little
+    decides what they like, and which it is, shows in every action; of the products that are left
+    most decide nothing either, and each is let go by what its own weight says [1]_. What is an
+    action's own in user feature i has ``own * by_user[i]``.
 
     Attributes
     ----------
@@ -34,6 +38,8 @@ class EffectSizes:
         an action's own level, and of its own effects of the user.
     by_user, by_action
         Factors on these, (p - 1,) and (q - 1,).
+    by_pair
+        Factors on products alone, (p - 1, q - 1).
 
     References
     ----------
@@ -48,6 +54,7 @@ class EffectSizes:
     own: float
     by_user: FloatArray
     by_action: FloatArray
+    by_pair: FloatArray
 
     @classmethod
     def alike(cls, p: int, q: int, variance: float) -> Self:
@@ -60,6 +67,7 @@ class EffectSizes:
             own=variance,
             by_user=np.ones(p - 1),
             by_action=np.ones(q - 1),
+            by_pair=np.ones((p - 1, q - 1)),
         )
 
     def precisions(self, mean: float) -> Precisions:
@@ -68,7 +76,8 @@ class EffectSizes:
         shared = np.ones((p, q))
         shared[1:, 0] = 1.0 / self.user
         shared[0, 1:] = 1.0 / self.action
-        shared[1:, 1:] = 1.0 / (self.both * np.outer(self.by_user, self.by_action))
+        factors = np.outer(self.by_user, self.by_action) * self.by_pair
+        shared[1:, 1:] = 1.0 / (self.both * factors)
         own = np.concatenate([[1.0 / self.level], 1.0 / (self.own * self.by_user)])
         middle = np.zeros((p, q))
         middle[0, 0] = mean
@@ -88,13 +97,15 @@ class EffectSizes:
             What was believed before any example.
         """
         shared, own = _squares(hierarchy)
-        products, alone = shared[1:, 1:], own[:, 1:]  # (p - 1, q - 1), (K, p - 1)
+        squares, alone = shared[1:, 1:], own[:, 1:]  # (p - 1, q - 1), (K, p - 1)
+        products = squares / self.by_pair
         by_user, by_action, both = self.by_user, self.by_action, self.both
         if products.size:
             both = _drawn(products / np.outer(by_user, by_action), before.both)
             by_action = _drawn_each(products / (both * by_user[:, None]), axis=0)
         each = [products / (both * by_action), alone.T / self.own]
         by_user = _drawn_each(np.hstack(each), axis=1)
+        by_pair = squares / (both * np.outer(by_user, by_action))
         return type(self)(
             user=_drawn(shared[1:, 0], before.user),
             action=_drawn(shared[0, 1:], before.action),
@@ -103,6 +114,7 @@ class EffectSizes:
             own=_drawn(alone / by_user, before.own),
             by_user=by_user,
             by_action=by_action,
+            by_pair=np.minimum((by_pair + PAIRED) / (1.0 + PAIRED), MOST_PAIRED),
         )
 
     def state(self) -> dict[str, object]:
@@ -112,6 +124,7 @@ class EffectSizes:
             "groups": np.array(groups),
             "by_user": self.by_user,
             "by_action": self.by_action,
+            "by_pair": self.by_pair,
         }
 
     @classmethod
@@ -123,17 +136,17 @@ class EffectSizes:
         PolicyError
             If the shapes are others, or a variance is not positive.
         """
-        groups, by_user, by_action = (
-            np.array(state[name]) for name in ("groups", "by_user", "by_action")
-        )
-        shapes = groups.shape, by_user.shape, by_action.shape
-        values = np.concatenate([groups.ravel(), by_user.ravel(), by_action.ravel()])
-        if shapes != ((5,), (p - 1,), (q - 1,)) or not (values > 0.0).all():
+        parts = [np.array(state[name]) for name in ("groups", "by_user", "by_action", "by_pair")]
+        shapes = tuple(part.shape for part in parts)
+        values = np.concatenate([part.ravel() for part in parts])
+        if shapes != ((5,), (p - 1,), (q - 1,), (p - 1, q - 1)) or not (values > 0.0).all():
+            least = values.min() if values.size else None
             raise PolicyError(
-                f"sizes of effects must be positive, of shapes (5,), ({p - 1},) and ({q - 1},), "
-                f"got {values.min() if values.size else None} as the smallest and {shapes}: "
+                f"sizes of effects must be positive, of shapes (5,), ({p - 1},), ({q - 1},) and "
+                f"({p - 1}, {q - 1}), got {least} as the smallest and {shapes}: "
                 "take another snapshot"
             )
+        groups, by_user, by_action, by_pair = parts
         user, action, both, level, own = groups.tolist()
         return cls(
             user=user,
@@ -143,6 +156,7 @@ class EffectSizes:
             own=own,
             by_user=by_user,
             by_action=by_action,
+            by_pair=by_pair,
         )
 
 

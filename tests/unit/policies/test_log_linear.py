@@ -6,7 +6,7 @@ import pytest
 from schemas.errors import PolicyError
 from streams.core.policies import ActionSet, AdaptiveThompson, Examples, from_bytes, to_bytes
 from streams.core.policies.beliefs import Beliefs
-from streams.core.policies.effect_sizes import EffectSizes
+from streams.core.policies.effect_sizes import PAIRED, EffectSizes
 from streams.core.policies.hierarchical_linear import HierarchicalLinear
 from streams.core.policies.log_linear import LogLinear
 
@@ -144,10 +144,25 @@ def test_which_user_feature_decides_is_found_out(actions, rates):
     assert model.sizes.by_user[0] > 2.0 * model.sizes.by_user[1:].max()
 
 
+def test_products_that_decide_nothing_are_let_go_and_the_one_that_does_is_kept(actions):
+    rng = np.random.default_rng(12)
+    weights = np.zeros((len(actions), 4))
+    weights[:, 0] = np.log(0.05)
+    weights[:, 2] = actions.features[:, 1]  # one of the six products
+    model = LogLinear(3, 2, Beliefs())
+    for day in range(5):
+        model.learn(clicks(rng, actions, weights, 2_000, day))
+        model.fit_scales()
+    factors = np.outer(model.sizes.by_user, model.sizes.by_action) * model.sizes.by_pair
+    others = np.delete(factors.ravel(), 3)
+    assert factors[1, 1] > 5.0 * others.max()
+    assert model.sizes.by_pair.min() >= PAIRED / (1.0 + PAIRED)  # never wholly
+
+
 def test_sizes_of_effects_that_are_none_are_refused():
     state = EffectSizes.alike(4, 3, 0.03).state()
     assert EffectSizes.from_state(state, 4, 3).state().keys() == state.keys()
-    with pytest.raises(PolicyError, match=r"must be positive, of shapes \(5,\), \(4,\) and \(2,\)"):
+    with pytest.raises(PolicyError, match=r"of shapes \(5,\), \(4,\), \(2,\) and \(4, 2\)"):
         EffectSizes.from_state(state, 5, 3)
     with pytest.raises(PolicyError, match=r"got 0\.0 as the smallest"):
         EffectSizes.from_state({**state, "by_user": np.zeros(3)}, 4, 3)
