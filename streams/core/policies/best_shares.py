@@ -84,7 +84,8 @@ def scaled(plans: Iterable[FloatArray]) -> Iterator[Plan]:
     for plan in plans:
         largest = np.abs(plan).max(axis=(0, 1))  # (m,)
         largest = np.where(largest > 0.0, largest, 1.0)
-        yield Plan((plan / largest).astype(np.float32), largest)
+        # in order, or the products of all users with it are not BLAS's: five times the cost
+        yield Plan(np.ascontiguousarray(plan / largest, dtype=np.float32), largest)
 
 
 def shares_of_plans(

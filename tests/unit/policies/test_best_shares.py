@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from streams.core.policies import best_shares as module
-from streams.core.policies.best_shares import best_shares
+from streams.core.policies.best_shares import best_shares, plans_of, scaled
 
 
 def slowly(contexts, actions, eligible, weights):
@@ -76,3 +76,8 @@ def test_the_size_of_features_does_not_matter(scene, size):
     scene["contexts"] = np.where(scene["contexts"] > 0.0, size, -size)
     shares = best_shares(**scene)
     np.testing.assert_allclose(shares.sum(axis=1), scene["eligible"].any(axis=1), atol=1e-12)
+
+
+def test_draws_lie_in_memory_as_the_products_with_all_users_want_them(scene):
+    (plan,) = scaled(plans_of(scene["weights"], scene["actions"]))
+    assert plan.weights.flags.c_contiguous
