@@ -67,7 +67,8 @@ def training_rows(
             while folded < len(theirs) and theirs[folded].occurred_at_ms <= at_ms:
                 _fold(profile, theirs[folded], of, seen)
                 folded += 1
-            following = next((one for one in theirs[folded:] if isinstance(one, UserEvent)), None)
+            behind = (theirs[place] for place in range(folded, len(theirs)))
+            following = next((one for one in behind if isinstance(one, UserEvent)), None)
             came = following is not None and following.occurred_at_ms <= example.closed_at_ms
             yield TrainingRow(
                 at_ms=at_ms,

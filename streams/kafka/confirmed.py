@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from schemas.errors import BusError
+from streams.kafka.producer import FOR_GOOD
 from streams.kafka.read import bounds, groupless_reader, read_all
 
 __all__ = ["write_next"]
@@ -57,7 +58,9 @@ def write_next(
         except KafkaException as error:
             failure: KafkaError = error.args[0]
             if failure.code() not in FENCED or time.monotonic() > deadline:
-                raise _undelivered(topic, failure.str()) from error
+                cure = FOR_GOOD.get(failure.code())
+                reason = failure.str() if cure is None else f"{failure.str()}: {cure}"
+                raise _undelivered(topic, reason) from error
             time.sleep(secrets.randbelow(PAUSE_MS) / 1000)  # two who fence each other part ways
         else:
             return

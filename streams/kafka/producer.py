@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from schemas.errors import BusError, FencedError
 from streams.kafka.transaction import Headers, Output
 
-__all__ = ["TransactionalProducer"]
+__all__ = ["FOR_GOOD", "TransactionalProducer"]
 
 log = structlog.get_logger()
 
