@@ -41,6 +41,9 @@ class LogLinear(HierarchicalLinear):
     [1]_). Sizes are averages by action, held near the average of all: a purchase in a hundred
     sends says little of who buys.
 
+    Effects are believed to be small about the mean of those who answer, so that it is no matter
+    where a campaign has put the zero of a feature.
+
     The posterior is kept normal: each chunk's likelihood is expanded about the mode under what
     came before (online Laplace), which makes of it sums as the linear model's: they add up, and a
     correction moves the mode by its gradient, but leaves the curvature.
@@ -103,7 +106,7 @@ class LogLinear(HierarchicalLinear):
         if self.is_new:
             logs = np.full(len(users), np.log((came.sum() + self._rate) / (len(users) + 1.0)))
         else:
-            logs = self._logs(self.hierarchy, users, rows, features)
+            logs = self._logs(self.kept, self.hierarchy, users, rows, features)
         for _ in range(NEWTON):
             means = np.exp(logs)  # (n,)
             sums = {}
@@ -123,7 +126,7 @@ class LogLinear(HierarchicalLinear):
                 )
             kept = self.kept.with_sums(features, sums)
             hierarchy = _solved(kept.stack(), prior)
-            step = self._logs(hierarchy, users, rows, features) - logs
+            step = self._logs(kept, hierarchy, users, rows, features) - logs
             largest = float(np.abs(step[new]).max(initial=0.0))
             if largest < CLOSE:
                 break
@@ -132,6 +135,7 @@ class LogLinear(HierarchicalLinear):
 
     def _logs(
         self,
+        kept: KeptSums,
         hierarchy: Hierarchy,
         users: FloatArray,
         rows: Mapping[str, IntArray],
@@ -139,11 +143,11 @@ class LogLinear(HierarchicalLinear):
     ) -> FloatArray:
         """Give the logarithm of each example's rate, (n,)."""
         theta = hierarchy.theta.mean.reshape(self.p, self.q)
-        logs = np.empty(len(users))
+        logs, middle = np.empty(len(users)), _middle(kept.stack())
         for key, mine in rows.items():
             told = theta @ np.concatenate([[1.0], features[key]])
             weights = told + hierarchy.own_of(key, told[None, :])[0][0]
-            logs[mine] = users[mine] @ weights
+            logs[mine] = users[mine] @ weights - middle @ weights[1:]
         return np.clip(logs, LOWEST, HIGHEST)
 
     def fit_scales(self) -> None:
@@ -163,7 +167,7 @@ class LogLinear(HierarchicalLinear):
 
     @property
     def hierarchy(self) -> Hierarchy:
-        """What is believed of logarithms now."""
+        """What is believed of logarithms now, as weights of features less their mean."""
         if self._hierarchy is None:
             self._hierarchy = _solved(self.kept.stack(), self._prior())
         return self._hierarchy
@@ -180,8 +184,11 @@ class LogLinear(HierarchicalLinear):
     def plan(self, key: str, features: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Give mean (p,) and covariance over s² (p, p) of an action's weights of the logarithm."""
         mean, cover = self.hierarchy.plan(key, features)
+        back = np.eye(self.p)
+        back[0, 1:] = -_middle(self.kept.stack())
+        mean = back @ mean
         mean[0] += self._log_size(key)
-        return mean, cover
+        return mean, back @ cover @ back.T
 
     def drawn_plans(
         self,
@@ -192,11 +199,12 @@ class LogLinear(HierarchicalLinear):
         finish: Finish | None = None,
     ) -> Iterator[FloatArray]:
         """Draw weights of the logarithm, in parts (n_actions, p, m); sizes are not drawn."""
+        middle = _middle(self.kept.stack())
 
         def sized(
             key: str, weights: FloatArray, spread: FloatArray, stream: np.random.Generator
         ) -> FloatArray:
-            weights[:, 0] += self._log_size(key)
+            weights[:, 0] += self._log_size(key) - weights[:, 1:] @ middle
             return weights if finish is None else finish(key, weights, spread, stream)
 
         return super().drawn_plans(actions, rng, draws, widen, sized)
@@ -307,4 +315,14 @@ class LogLinear(HierarchicalLinear):
 
 def _solved(stack: Stack, prior: Precisions) -> Hierarchy:
     """Give the posterior where s² is 1: a count of rewards varies as its mean does."""
-    return replace(Hierarchy.of(stack, prior, 1.0), shape=KNOWN, rate=KNOWN)
+    about = np.eye(len(prior.own))
+    about[1:, 0] = -_middle(stack)
+    moved = replace(stack, grams=about @ stack.grams @ about.T, moments=stack.moments @ about.T)
+    return replace(Hierarchy.of(moved, prior, 1.0), shape=KNOWN, rate=KNOWN)
+
+
+def _middle(stack: Stack) -> FloatArray:
+    """Give the mean features of those whose rewards are expected, (p - 1,)."""
+    seen: FloatArray = stack.grams[:, 0].sum(axis=0)  # (p,)
+    middle: FloatArray = seen[1:] / max(float(seen[0]), TINY)
+    return middle

@@ -44,9 +44,11 @@ def test_what_is_believed_is_the_mode_of_a_penalised_poisson_likelihood(actions,
     theta = model.hierarchy.theta.mean.reshape(4, 3)
     precisions = model.sizes.precisions(np.log(0.03))
     slope = -precisions.shared * (theta - precisions.mean)
+    grams = model.kept.stack().grams[:, 0].sum(axis=0)
+    middle = grams[1:] / grams[0]  # of those who clicked, as they are expected to
     for name, features in zip(actions.ids, actions.features, strict=True):
         mine = np.array(chunk.actions) == name
-        u = np.hstack([np.ones((mine.sum(), 1)), chunk.contexts[mine]])
+        u = np.hstack([np.ones((mine.sum(), 1)), chunk.contexts[mine] - middle])
         key = next(key for key in model.kept.sums if key.endswith(f":{name}"))
         act = np.concatenate([[1.0], features])
         own = model.hierarchy.own_of(key, (theta @ act)[None, :])[0][0]
@@ -131,6 +133,28 @@ def test_after_a_negative_reward_the_linear_models_alone_decide(actions, rates):
     assert policy.reward_model.weights.sum() == pytest.approx(1.0)
     policy.learn_many(chunk)  # and never again
     assert policy.reward_model.weights[-1] == 0.0
+
+
+def test_where_the_zero_of_a_users_feature_is_does_not_matter(actions, rates, contexts):
+    chunk = clicks(np.random.default_rng(13), actions, rates, 2_000)
+    here, there = LogLinear(3, 2, Beliefs()), LogLinear(3, 2, Beliefs())
+    far = np.array([3.0, -2.0, 5.0])
+    for model, shift in ((here, 0.0), (there, far)):
+        model.learn(replace(chunk, contexts=chunk.contexts + shift))
+        model.fit_scales()
+    np.testing.assert_allclose(
+        there.expected(contexts + far, actions), here.expected(contexts, actions), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        there.spread(contexts + far, actions), here.spread(contexts, actions), rtol=1e-6
+    )
+    drawn = [
+        next(iter(model.drawn_plans(actions, np.random.default_rng(0), 64, 1.0)))
+        for model in (here, there)
+    ]
+    u = np.hstack([np.ones((len(contexts), 1)), contexts])
+    moved = np.hstack([np.ones((len(contexts), 1)), contexts + far])
+    np.testing.assert_allclose(moved @ drawn[1], u @ drawn[0], rtol=1e-6, atol=1e-6)
 
 
 def test_which_user_feature_decides_is_found_out(actions, rates):
