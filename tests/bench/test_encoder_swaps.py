@@ -8,7 +8,8 @@ import pytest
 from streams.simulation.sample_release import DEMO_KEY
 from tests.bench.figures import Figure, write_figures
 from tests.kafka.harness import deployment
-from tests.kafka.hot_swap import Load, Swaps, Waits, check, latencies, prepare, swapped
+from tests.kafka.hot_swap import Swaps, Waits, check, latencies, prepare, swapped
+from tests.kafka.steady_load import Load
 from tests.kafka.turned_releases import releases_in
 
 RATE = float(os.environ.get("GROUNDSWELL_BENCH_RATE", "1000"))

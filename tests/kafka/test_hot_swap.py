@@ -6,7 +6,8 @@ import pytest
 
 from streams.simulation.sample_release import DEMO_KEY
 from tests.kafka.harness import deployment
-from tests.kafka.hot_swap import Load, check, latencies, prepare, swapped
+from tests.kafka.hot_swap import check, latencies, prepare, swapped
+from tests.kafka.steady_load import Load
 from tests.kafka.turned_releases import releases_in
 
 pytest.importorskip("onnx", reason="needs the extra: encoder")
