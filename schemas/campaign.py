@@ -141,6 +141,11 @@ class Campaign:
         return self.trigger_event is not None
 
     @property
+    def retired(self) -> list[str]:
+        """Templates that do not come back."""
+        return [template.id for template in self.templates if template.status == "retired"]
+
+    @property
     def closes_after_ms(self) -> int:
         """Milliseconds after a decision at which it is closed: its window and the lateness."""
         return self.attribution_window_ms + self.allowed_lateness_ms

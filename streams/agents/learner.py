@@ -1,7 +1,5 @@
 """A campaign's policy: what it begins with, and what it becomes as outcomes are folded into it."""
 
-import dataclasses
-
 import structlog
 
 from schemas.errors import CampaignError
@@ -59,7 +57,7 @@ class Learner:
         encoder = self._pairs.encoder(state)
         new, scale = fold_in_units(policy, updates, state.campaign, encoder, snapshot.reward_scale)
         # each time: outcomes of their last sends still come
-        policy.retire([t.id for t in state.campaign.templates if t.status == "retired"])
+        policy.retire(state.campaign.retired)
         state.examples += new
         for tally in (tally for update in updates for tally in update.tallies):
             state.reward_sum += tally.reward_sum
@@ -110,7 +108,8 @@ class Learner:
         if promoted is None:
             return snapshot
         state.version += 1
-        led = dataclasses.replace(promoted, version=state.version, created_at_ms=now_ms)
+        encoder = self._pairs.encoder(state)  # what it contains is what the one before did
+        led = self._snapshot(tx, state, promoted.state, promoted.reward_scale, encoder, now_ms)
         publish(tx, led)
         return led
 

@@ -33,7 +33,7 @@ from streams.core.learning import fold_updates
 from streams.core.policies import Policy, to_bytes
 from streams.core.schedule import CampaignState
 from streams.core.snapshots import policy_of
-from streams.core.warm_start import first_policy
+from streams.core.warm_start import deciding_policy, first_policy
 from streams.kafka.transaction import Transaction
 from streams.releases.offered import Standing
 
@@ -42,6 +42,7 @@ __all__ = ["Pairs", "Releases"]
 log = structlog.get_logger()
 
 AGAIN_S = 30.0  # a warm-up that failed is tried again after so long
+UNWANTED_S = 60.0  # nobody asked for a warm-up so long: its campaign is led elsewhere
 AWAY_S = 600.0  # so long a campaign waits for a release that only a pair needs
 
 
@@ -85,7 +86,9 @@ class Pairs:
         self._clock = clock
         self._reading = threading.Semaphore(1)
         self._warming: dict[tuple[str, str], WarmUp] = {}
+        self._wanted_at: dict[tuple[str, str], float] = {}  # a warm-up was asked for last
         self._failed: dict[tuple[str, str], float] = {}  # when to try again
+        self._fitting: dict[str, str] = {}  # by campaign the definition and release that do
         self._stuck: dict[str, str] = {}  # by campaign the refused release that nothing replaces
         # By campaign and label, since when the release of a pair is waited for.
         self._away: dict[str, dict[str, float]] = {}
@@ -119,6 +122,14 @@ class Pairs:
             del since[label]
         self._away[campaign.campaign_id] = since
         return not since
+
+    def may_decide(self, state: CampaignState) -> bool:
+        """Whether the policy that would lead a wave now can decide for every template."""
+        campaign = state.campaign
+        if campaign.encoder is None or not state.leading:
+            return True
+        live = self._releases.standing(campaign.encoder).live
+        return self._fits(campaign, live if live in state.pairs else state.leading)
 
     def encoder(self, state: CampaignState) -> ContextEncoder:
         """What makes contexts for the leading policy, or the first one; `ready` must have held."""
@@ -166,6 +177,7 @@ class Pairs:
             snapshot = _pair(tx, state, label)
             policy = policy_of(snapshot)
             fold_updates(policy, updates, campaign, self._of(campaign, label))
+            policy.retire(campaign.retired)
             learned = dataclasses.replace(snapshot, state=to_bytes(policy), version=state.version)
             self._keep(tx, state, label, learned)
 
@@ -203,6 +215,7 @@ class Pairs:
         leading = newest_snapshot(tx, campaign.campaign_id)
         if policy is None or leading is None:
             return
+        policy.retire(campaign.retired)
         pair = dataclasses.replace(
             leading,
             encoder_version=self._of(campaign, label).version,
@@ -245,18 +258,21 @@ class Pairs:
         return True
 
     def _fits(self, campaign: Campaign, label: str) -> bool:
-        """Whether the campaign's policy can have this release's columns."""
+        """Whether the campaign's policy can decide with this release's columns."""
         key = (campaign.campaign_id, f"{campaign.version} {label}")
+        if self._fitting.get(campaign.campaign_id) == key[1]:
+            return True
         if self._failed.get(key, 0.0) > self._clock():
             return False
         try:
-            first_policy(campaign, self._of(campaign, label))
+            deciding_policy(campaign, self._of(campaign, label))
         except GroundswellError as error:
             log.warning(
                 "campaign_waits", campaign=campaign.campaign_id, release=label, why=str(error)
             )
             self._failed[key] = self._clock() + AGAIN_S
             return False
+        self._fitting[campaign.campaign_id] = key[1]
         return True
 
     def _first(self, campaign: Campaign, label: str) -> Policy:
@@ -278,11 +294,14 @@ class Pairs:
         key = (campaign.campaign_id, label)
         if self._failed.get(key, 0.0) > self._clock():
             return None
+        self._give_up_unwanted(key)
         learned = dict(_learned(tx, campaign.campaign_id))
         if key in self._warming and self._warming[key].campaign_version != campaign.version:
             self._warming.pop(key).give_up()
         try:
             if key not in self._warming:
+                if not self._fits(campaign, label):
+                    return None
                 policy = self._first(campaign, label)
                 if not learned:
                     return policy
@@ -301,6 +320,15 @@ class Pairs:
         if found is not None:
             del self._warming[key]
         return found
+
+    def _give_up_unwanted(self, wanted: tuple[str, str]) -> None:
+        """End warm-ups of campaigns that others lead by now: one at a time reads the log."""
+        now = self._clock()
+        self._wanted_at[wanted] = now
+        for key in [key for key, at in self._wanted_at.items() if now - at > UNWANTED_S]:
+            del self._wanted_at[key]
+            if key in self._warming:
+                self._warming.pop(key).give_up()
 
     def _of(self, campaign: Campaign, label: str) -> ContextEncoder:
         release = self._releases.encoder(label)

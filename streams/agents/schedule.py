@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 
 import msgspec
-import numpy as np
 import structlog
 
 from schemas.campaign import LAST_WAVE, Campaign, WaveStart
@@ -29,14 +28,14 @@ from streams.agents.state import (
     store,
 )
 from streams.core.audience import instalment
-from streams.core.encoding import ContextEncoder, action_set
+from streams.core.encoding import ContextEncoder
 from streams.core.parts import half_lives_of
 from streams.core.policies import validate
 from streams.core.reward_units import check_units
 from streams.core.schedule import CampaignState, Due, WaveState, due, report, start_wave
 from streams.core.segments import compile_segment
 from streams.core.snapshots import policy_of
-from streams.core.warm_start import first_policy
+from streams.core.warm_start import deciding_policy
 from streams.kafka.transaction import Incoming, Transaction
 
 log = structlog.get_logger()
@@ -57,13 +56,7 @@ def check_runnable(campaign: Campaign) -> None:
     """
     validate(campaign.policy, campaign.policy_params)
     check_bounds(campaign)
-    encoder, actions = ContextEncoder(campaign.context), action_set(campaign)
-    policy = first_policy(campaign, encoder)
-    # A policy that cannot decide here would stop every worker that the wave reaches.
-    anyone, every_action = np.zeros((1, encoder.d_user)), np.ones((1, len(actions)), dtype=np.bool_)
-    handicap = np.zeros((1, len(actions))) if campaign.fatigue_size else None
-    rng = np.random.default_rng(0)
-    policy.action_dist(anyone, actions, every_action, rng, handicap=handicap)
+    policy = deciding_policy(campaign, ContextEncoder(campaign.context))
     half_lives_of(campaign, policy)
     check_units(campaign, policy)
     if campaign.audience_segment is not None:
@@ -179,6 +172,8 @@ class LeadCampaigns:
             ready = self._pairs.ready(tx, state)
             need = due(state, now_ms, self._interval_ms) if ready else Due.NOTHING
             if need is Due.START and not self._learner.may_start(tx, state):
+                need = Due.NOTHING
+            if need in (Due.START, Due.RENEW) and not self._pairs.may_decide(state):
                 need = Due.NOTHING
             match need:
                 case Due.START:

@@ -30,7 +30,7 @@ log = structlog.get_logger()
 # contains all.
 Learned = Mapping[tuple[int, int], int]
 COMPLETE = (-1, 0)
-FIRST_SHARE = 0.2  # of a core
+FIRST_SHARE, MOST_SHARE = 0.2, 0.8  # of a core
 Placed = tuple[tuple[int, int], int, LearningExample]  # wave and shard, and which of them it is
 
 
@@ -150,7 +150,7 @@ class WarmUp:
     def _new(self) -> Iterator[Placed]:
         """Examples of the campaign that were not read yet."""
         pace = Pace(self._share)
-        self._share = min(2 * self._share, 1.0)
+        self._share = min(2 * self._share, MOST_SHARE)
         for shard, offset, example in self._read(dict(self._read_to)):
             pace.rest()
             if self._given_up:

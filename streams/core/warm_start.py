@@ -1,17 +1,34 @@
 """A campaign's first policy: what another campaign has learned, or nothing."""
 
+import numpy as np
+
 from schemas.campaign import Campaign
 from schemas.errors import CampaignError, PolicyError
 from streams.core.encoding import ContextEncoder, action_set
 from streams.core.policies import Policy, create
 
-__all__ = ["check_warm_start", "first_policy", "warm_start"]
+__all__ = ["check_warm_start", "deciding_policy", "first_policy", "warm_start"]
 
 
 def first_policy(campaign: Campaign, encoder: ContextEncoder) -> Policy:
     """The campaign's policy before any example, for the contexts that an encoder makes."""
     d_action = action_set(campaign).d_action
     return create(campaign.policy, campaign.policy_params, encoder.d_user, d_action)
+
+
+def deciding_policy(campaign: Campaign, encoder: ContextEncoder) -> Policy:
+    """The first policy, once it has decided for somebody.
+
+    Raises
+    ------
+    GroundswellError
+        If it cannot: it would stop every worker that a wave reaches.
+    """
+    policy, actions = first_policy(campaign, encoder), action_set(campaign)
+    anyone, every_action = np.zeros((1, encoder.d_user)), np.ones((1, len(actions)), dtype=np.bool_)
+    handicap = np.zeros((1, len(actions))) if campaign.fatigue_size else None
+    policy.action_dist(anyone, actions, every_action, np.random.default_rng(0), handicap=handicap)
+    return policy
 
 
 def check_warm_start(campaign: Campaign, source: Campaign) -> None:
