@@ -11,12 +11,12 @@ from schemas.campaign import Campaign
 from schemas.errors import CampaignError
 from schemas.learning import WaveReport
 from schemas.topics import CAMPAIGNS, WAVE_REPORTS
-from schemas.wire import Codec, Unreadable
+from schemas.wire import Codec
 from streams.core.encoding import ContextEncoder, feature_names
 from streams.core.policies.parameters import nearest
 from streams.core.warm_start import check_warm_start
 from streams.kafka.confirmed import write_next
-from streams.kafka.newest import read_newest
+from streams.kafka.newest import last_readable, read_newest
 from streams.kafka.read import read_all
 from streams.kafka.transaction import Incoming
 
@@ -167,11 +167,8 @@ class CampaignClient:
 
     def _check_next(self, campaign: Campaign, before: Sequence[bytes | None]) -> None:
         """Hold that a version follows the one before it; a deletion begins anew."""
-        stands = 0
-        for value in before:
-            found = None if value is None else self._codec.try_decode(value, Campaign)
-            if not isinstance(found, Unreadable):
-                stands = 0 if found is None else found.version
+        found = last_readable(before, self._codec, Campaign)
+        stands = 0 if found is None else found.version
         if stands != campaign.version - 1:
             raise CampaignError(
                 f"campaign {campaign.campaign_id} was changed by someone else at the same time "

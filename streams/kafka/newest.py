@@ -1,14 +1,24 @@
 """Compacted topics read from outside the workers: the newest record under each key."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from schemas.wire import Codec, Unreadable
 from streams.kafka.read import read_all
 
-__all__ = ["read_newest"]
+__all__ = ["last_readable", "read_newest"]
 
 T = TypeVar("T")
+
+
+def last_readable(values: Iterable[bytes | None], codec: Codec, kind: type[T]) -> T | None:
+    """What stands under a key after these values: what cannot be read counts for nothing."""
+    found: T | None = None
+    for value in values:
+        read = None if value is None else codec.try_decode(value, kind)
+        if not isinstance(read, Unreadable):
+            found = read
+    return found
 
 
 def read_newest(

@@ -7,9 +7,9 @@ import structlog
 from schemas.encoder_releases import EncoderReleases
 from schemas.errors import ReleaseError
 from schemas.topics import ENCODER_RELEASES
-from schemas.wire import Codec, Unreadable
+from schemas.wire import Codec
 from streams.kafka.confirmed import write_next
-from streams.kafka.newest import read_newest
+from streams.kafka.newest import last_readable, read_newest
 
 __all__ = ["ReleaseClient"]
 
@@ -83,11 +83,8 @@ class ReleaseClient:
 
     def _check_next(self, releases: EncoderReleases, before: Sequence[bytes | None]) -> None:
         """Hold that a step follows the one before it; what cannot be read counts for nothing."""
-        stands = 0
-        for value in before:
-            found = None if value is None else self._codec.try_decode(value, EncoderReleases)
-            if not isinstance(found, Unreadable):
-                stands = 0 if found is None else found.step
+        found = last_readable(before, self._codec, EncoderReleases)
+        stands = 0 if found is None else found.step
         if stands != releases.step - 1:
             raise ReleaseError(
                 f"the releases of {releases.name} were changed by someone else at the same time "

@@ -93,15 +93,14 @@ class Load:
         self.assert_sound()
         return label
 
-    def wait_for(self, label: str, since_s: float, timeout_s: float) -> float:
-        """Wait for a decision of a release; when it was read."""
+    def wait_for(self, label: str, since_s: float, timeout_s: float) -> None:
+        """Wait for a decision of a release."""
         wait_until(
             lambda: self.labels.get(label, 0.0) > since_s or bool(self._failures),
             timeout_s,
             f"{label} decides",
         )
         self.assert_sound()
-        return self.labels[label]
 
     def _guard(self, work: object) -> None:
         try:

@@ -3,6 +3,7 @@
 import http.client
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -59,8 +60,8 @@ def leader_of(loop: Deployment) -> int:
     return led
 
 
-def test_releases_change_between_waves_and_every_outcome_is_learned_once(loop, releases):
-    old, new = map(label_of, releases)
+def two_workers(loop: Deployment, releases: Sequence[EncoderRelease]) -> Announcer:
+    """Two workers with everybody's profile, and the first release live."""
     announcer = Announcer(loop, releases)
     announcer.first()
     for worker in range(2):
@@ -68,6 +69,12 @@ def test_releases_change_between_waves_and_every_outcome_is_learned_once(loop, r
     for worker in range(2):
         loop.wait_open(worker)
     loop.import_people(USERS)
+    return announcer
+
+
+def test_releases_change_between_waves_and_every_outcome_is_learned_once(loop, releases):
+    old, new = map(label_of, releases)
+    announcer = two_workers(loop, releases)
     with Sender(loop) as sender:
         loop.apply(campaign(waves=WAVES, encoder=NAME))
         wait_until(lambda: waves_closed(loop) >= 1, 90, "the first wave closes")
@@ -139,13 +146,7 @@ def test_where_one_worker_refuses_a_release_the_one_before_decides_there_and_not
         trusted: f"{DEMO_KEY.public},{other.public}",
     }
     with deployment(kafka, namespace, tmp_path, campaigns=1, settings=settings) as loop:
-        announcer = Announcer(loop, releases)
-        announcer.first()
-        for worker in range(2):
-            loop.start(worker)
-        for worker in range(2):
-            loop.wait_open(worker)
-        loop.import_people(USERS)
+        announcer = two_workers(loop, releases)
         with Sender(loop) as sender:
             loop.apply(campaign(waves=WAVES, encoder=NAME))
             wait_until(lambda: waves_closed(loop) >= 1, 90, "the first wave closes")

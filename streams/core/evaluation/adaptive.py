@@ -14,7 +14,7 @@ from streams.core.evaluation.logged import (
     importance_weights,
 )
 
-__all__ = ["adaptive_influence", "estimate_adaptive_dr", "wave_weights"]
+__all__ = ["adaptive_dr", "estimate_adaptive_dr"]
 
 
 def estimate_adaptive_dr(
@@ -63,13 +63,38 @@ def estimate_adaptive_dr(
         The log, the policy and the predictions do not fit, the evaluation policy takes an action
         that the log could not, or there are fewer than two decisions.
     """
+    return adaptive_dr(
+        log,
+        action_dist,
+        predicted_rewards,
+        waves=waves,
+        logging_dist=logging_dist,
+        confidence=confidence,
+    )[0]
+
+
+def adaptive_dr(
+    log: LoggedDecisions,
+    action_dist: npt.ArrayLike,
+    predicted_rewards: npt.ArrayLike,
+    *,
+    waves: npt.ArrayLike,
+    logging_dist: npt.ArrayLike,
+    confidence: float,
+) -> tuple[Estimate, FloatArray]:
+    """`estimate_adaptive_dr`, and `n h_i (G_i - V) / sum_i h_i`, (n,).
+
+    The value varies as the mean of the second, which is 0.
+    """
     weights = importance_weights(log, action_dist)
     terms = doubly_robust_terms(log, action_dist, predicted_rewards, weights)
-    h = wave_weights(log, action_dist, logging_dist, waves)
-    value, influence = adaptive_influence(terms, h)
+    h = _wave_weights(log, action_dist, logging_dist, _checked_waves(log, waves))
+    total = float(h.sum())
+    value = float(h @ terms) / total
+    influence: FloatArray = len(log) / total * h * (terms - value)
     error = float(np.sqrt(np.square(influence).sum())) / len(log)
     half = t_quantile(len(log), confidence) * error
-    return Estimate(
+    estimate = Estimate(
         value=value,
         low=value - half,
         high=value + half,
@@ -78,34 +103,16 @@ def estimate_adaptive_dr(
         effective_sample_size=effective_sample_size(h * weights),
         max_weight=float(weights.max()),
     )
+    return estimate, influence
 
 
-def adaptive_influence(terms: FloatArray, h: FloatArray) -> tuple[float, FloatArray]:
-    """Give `V = sum_i h_i G_i / sum_i h_i` and `n h_i (G_i - V) / sum_i h_i`, (n,).
-
-    The value varies as the mean of the second, which is 0.
-    """
-    total = float(h.sum())
-    value = float(h @ terms) / total
-    influence: FloatArray = len(terms) / total * h * (terms - value)
-    return value, influence
-
-
-def wave_weights(
+def _wave_weights(
     log: LoggedDecisions,
     action_dist: npt.ArrayLike,
     logging_dist: npt.ArrayLike,
-    waves: npt.ArrayLike,
+    waves: IntArray,
 ) -> FloatArray:
-    """`1 / sqrt(l_t)` of each decision's wave, (n,); arguments as `estimate_adaptive_dr` has them.
-
-    Raises
-    ------
-    EvaluationError
-        The log, the policy and the waves do not fit, or the evaluation policy takes an action
-        that the log could not.
-    """
-    made_by = _checked_waves(log, waves)
+    """`1 / sqrt(l_t)` of each decision's wave, (n,)."""
     mine, theirs = checked_action_dist(log, action_dist), checked_action_dist(log, logging_dist)
     if mine.shape != theirs.shape:
         raise EvaluationError(
@@ -126,7 +133,7 @@ def wave_weights(
             "value a policy over the actions that were eligible, on a log with a floor"
         )
     ratio = np.divide(mine**2, theirs, out=np.zeros_like(mine), where=theirs > 0.0).sum(axis=1)
-    _, place = np.unique(made_by, return_inverse=True)
+    _, place = np.unique(waves, return_inverse=True)
     spread = np.bincount(place, weights=ratio) / np.bincount(place)  # l_t, at least 1
     weights: FloatArray = 1.0 / np.sqrt(spread[place])
     return weights

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from schemas.learning import LearningExample
 from streams.core.evaluation.held_out import (
     HeldOut,
     Valuation,
+    contexts_of,
     foreseen_rewards,
     in_order,
     value_held_out,
@@ -21,7 +23,7 @@ from streams.core.policies import DEFAULT_POLICY, ActionSet, Examples, Policy, c
 __all__ = ["CampaignLog"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: what is foreseen is kept
 class CampaignLog:
     """A campaign's closed outcomes, one a decision, in order of time.
 
@@ -112,17 +114,21 @@ class CampaignLog:
             If it does not fit the campaign.
         """
         held = HeldOut.of(self._held_out(), self.actions, lambda _: True)
-        return value_held_out(policy, self.actions, held, rng, foreseen=self._foreseen())
+        return value_held_out(policy, self.actions, held, rng, foreseen=self._foreseen)
 
     def _held_out(self) -> list[LearningExample]:
         return [
             one for one in self.outcomes if one.wave >= self.first_held_out and one.reason == POLICY
         ]
 
+    @cached_property
     def _foreseen(self) -> FloatArray:
-        """Rewards that the default policy expects from the waves before each decision's own."""
+        """Rewards that the default policy expects from the waves before each decision's own.
+
+        The same for every policy that is valued, and most of the work.
+        """
         held, since = self._held_out(), 0
-        contexts = _contexts(held)
+        contexts = contexts_of(held)
         waves = np.array([one.wave for one in held])
         model = create(DEFAULT_POLICY, {}, self.d_user, self.actions.d_action)
         foreseen = np.zeros((len(held), len(self.actions)))
@@ -135,7 +141,7 @@ class CampaignLog:
     def _examples(self, outcomes: Sequence[LearningExample]) -> Examples:
         row = {name: index for index, name in enumerate(self.actions.ids)}
         return Examples(
-            contexts=_contexts(outcomes),
+            contexts=contexts_of(outcomes),
             actions=tuple(one.action for one in outcomes),
             action_features=self.actions.features[[row[one.action] for one in outcomes]],
             rewards=np.array([one.reward for one in outcomes]),
@@ -146,8 +152,3 @@ class CampaignLog:
 
 def _known(example: LearningExample, actions: ActionSet) -> bool:
     return example.action in actions.ids and set(example.actions) <= set(actions.ids)
-
-
-def _contexts(outcomes: Sequence[LearningExample]) -> FloatArray:
-    raw = np.frombuffer(b"".join(one.context for one in outcomes), dtype="<f4")
-    return raw.reshape(len(outcomes), -1).astype(np.float64)

@@ -8,11 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import EvaluationError
-from streams.core.evaluation.adaptive import (
-    adaptive_influence,
-    estimate_adaptive_dr,
-    wave_weights,
-)
+from streams.core.evaluation.adaptive import adaptive_dr
 from streams.core.evaluation.doubly_robust import doubly_robust_terms, estimate_dr
 from streams.core.evaluation.intervals import (
     Estimate,
@@ -212,7 +208,7 @@ def _valued(
         return by_dr, terms - by_dr.value
     if predicted_rewards is None:
         predicted_rewards = np.zeros(np.shape(logging_dist))
-    adaptive = estimate_adaptive_dr(
+    return adaptive_dr(
         log,
         action_dist,
         predicted_rewards,
@@ -220,9 +216,6 @@ def _valued(
         logging_dist=logging_dist,
         confidence=confidence,
     )
-    terms = doubly_robust_terms(log, action_dist, predicted_rewards, weights)
-    h = wave_weights(log, action_dist, logging_dist, waves)
-    return adaptive, adaptive_influence(terms, h)[1]
 
 
 def _unmet_needs(*bounds: tuple[float, float]) -> list[float]:

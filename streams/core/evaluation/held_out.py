@@ -15,7 +15,14 @@ from streams.core.evaluation.snips import estimate_snips
 from streams.core.policies import ActionSet, Policy
 from streams.core.policies.model_policy import ModelPolicy
 
-__all__ = ["HeldOut", "Valuation", "foreseen_rewards", "in_order", "value_held_out"]
+__all__ = [
+    "HeldOut",
+    "Valuation",
+    "contexts_of",
+    "foreseen_rewards",
+    "in_order",
+    "value_held_out",
+]
 
 AT_ONCE = 4096  # contexts that a policy is asked about together
 WEAKEST_FIRST = ("unknown", "estimated", "given", "drawn")  # what is known of propensities
@@ -106,9 +113,7 @@ class HeldOut:
             actions=np.array([index[one.action] for one in ordered], dtype=np.int64),
             rewards=np.array([one.reward for one in ordered], dtype=np.float64),
             propensities=None if unknown else np.array(known, dtype=np.float64),
-            contexts=np.frombuffer(b"".join(one.context for one in ordered), dtype="<f4")
-            .reshape(len(ordered), -1)
-            .astype(np.float64),
+            contexts=contexts_of(ordered),
             propensity_kind=weakest,
             waves=np.array([one.policy_version for one in ordered]) if by_wave else None,
             logging_dist=_dist_of(ordered, index) if by_wave else None,
@@ -118,6 +123,12 @@ class HeldOut:
 def in_order(examples: Iterable[LearningExample]) -> list[LearningExample]:
     """Sort outcomes by the time of their decisions."""
     return sorted(examples, key=lambda one: (one.decided_at_ms, one.decision_id))
+
+
+def contexts_of(examples: Sequence[LearningExample]) -> FloatArray:
+    """Give what the log's policy saw of each user, (n, d_user)."""
+    raw = np.frombuffer(b"".join(one.context for one in examples), dtype="<f4")
+    return raw.reshape(len(examples), -1).astype(np.float64)
 
 
 def _dist_of(examples: Sequence[LearningExample], index: Mapping[str, int]) -> FloatArray:

@@ -11,7 +11,7 @@ from streams.agents.schedule import TakeUpCampaigns
 from streams.agents.snapshots import newest_snapshot
 from streams.core.encoding import release_label
 from tests.unit.agents.shard import campaign, reading, sent
-from tests.unit.agents.test_pairs import NEW, OLD, SIZES, Leader, starts
+from tests.unit.agents.test_pairs import NEW, OLD, SIZES, SPRING, Leader, starts
 
 WIDE = 485  # with the campaign's own columns, 16 templates have room in a disjoint policy, 17 not
 
@@ -27,6 +27,18 @@ def disjoint(templates: int, version: int = 1) -> Campaign:
             for n in range(templates)
         ],
     )
+
+
+def with_a_pair(of: Campaign) -> Leader:
+    """One wave was learned, and the release in shadow has its policy."""
+    leader = Leader(of)
+    leader.releases.have(SIZES, live=OLD)
+    leader.lead()
+    leader.finish(0)
+    leader.lead()
+    leader.releases.have(SIZES, live=OLD, shadow=NEW)
+    leader.lead_until(lambda: leader.state.pairs == [NEW])
+    return leader
 
 
 def test_a_release_too_wide_for_the_number_of_templates_starts_nothing_and_says_so():
@@ -80,13 +92,7 @@ def test_a_release_too_wide_gets_no_policy_in_shadow_and_stops_nobody():
 
 
 def test_a_pair_forgets_what_was_its_retired_templates_own():
-    leader = Leader(disjoint(3))
-    leader.releases.have(SIZES, live=OLD)
-    leader.lead()
-    leader.finish(0)
-    leader.lead()
-    leader.releases.have(SIZES, live=OLD, shadow=NEW)
-    leader.lead_until(lambda: leader.state.pairs == [NEW])
+    leader = with_a_pair(disjoint(3))
 
     def knows(label: str | None) -> bool:
         snapshot = newest_snapshot(leader.shard.begin(), "spring", label)
@@ -109,13 +115,7 @@ def test_a_pair_forgets_what_was_its_retired_templates_own():
 
 
 def test_what_leads_after_a_promotion_says_what_it_contains():
-    leader = Leader()
-    leader.releases.have(SIZES, live=OLD)
-    leader.lead()
-    leader.finish(0)
-    leader.lead()
-    leader.releases.have(SIZES, live=OLD, shadow=NEW)
-    leader.lead_until(lambda: leader.state.pairs == [NEW])
+    leader = with_a_pair(SPRING)
     leader.finish(1)
     leader.lead()
     leader.releases.have(SIZES, live=NEW, previous=OLD)
