@@ -43,7 +43,6 @@ log = structlog.get_logger()
 
 AGAIN_S = 30.0  # a warm-up that failed is tried again after so long
 UNWANTED_S = 60.0  # nobody asked for a warm-up so long: its campaign is led elsewhere
-AWAY_S = 600.0  # so long a campaign waits for a release that only a pair needs
 
 
 class Releases(Protocol):
@@ -57,8 +56,8 @@ class Releases(Protocol):
         """A release; None while it is not loaded."""
         ...
 
-    def unfit(self) -> Collection[str]:
-        """Labels of releases that failed a check."""
+    def given_up(self) -> Collection[str]:
+        """Labels of releases that failed a check, or whose store is away for long."""
         ...
 
 
@@ -90,13 +89,11 @@ class Pairs:
         self._failed: dict[tuple[str, str], float] = {}  # when to try again
         self._fitting: dict[str, str] = {}  # by campaign the definition and release that do
         self._stuck: dict[str, str] = {}  # by campaign the refused release that nothing replaces
-        # By campaign and label, since when the release of a pair is waited for.
-        self._away: dict[str, dict[str, float]] = {}
 
     def ready(self, tx: Transaction, state: CampaignState) -> bool:
         """Whether the campaign can be led now: every release that its policies need is loaded.
 
-        A pair whose release fails a check is let go, and one whose store is away for ten minutes.
+        A pair whose release is given up, as it fails a check or its store is away, is let go.
         Where that is the leading one, the pair of the last good release leads in its stead, if
         there is one; if not, the campaign waits.
         """
@@ -106,30 +103,29 @@ class Pairs:
         if not state.leading:
             live = self._releases.standing(campaign.encoder).live
             return live is not None and self._fits(campaign, live)
-        labels = (state.leading, *state.pairs)
-        missing = [label for label in labels if self._releases.encoder(label) is None]
-        waited = self._away.pop(campaign.campaign_id, {})
-        if not missing:
-            return True
-        now, unfit = self._clock(), self._releases.unfit()
-        since = {label: waited.get(label, now) for label in missing}
-        gone = [label for label in missing if label in unfit or now - since[label] > AWAY_S]
-        for label in gone:
-            if label != state.leading:
+        given_up, waits = self._releases.given_up(), False
+        for label in (state.leading, *state.pairs):
+            if self._releases.encoder(label) is not None:
+                continue
+            if label not in given_up:
+                waits = True
+            elif label != state.leading:
                 self._drop(tx, state, label)
             elif not self._let_another_lead(tx, state):
-                continue
-            del since[label]
-        self._away[campaign.campaign_id] = since
-        return not since
+                waits = True
+        return not waits
 
     def may_decide(self, state: CampaignState) -> bool:
-        """Whether the policy that would lead a wave now can decide for every template."""
+        """Whether the policy that would lead a wave now can decide for every template, and may.
+
+        One whose release was rolled back may not, also where that returns to one that is refused.
+        """
         campaign = state.campaign
         if campaign.encoder is None or not state.leading:
             return True
-        live = self._releases.standing(campaign.encoder).live
-        return self._fits(campaign, live if live in state.pairs else state.leading)
+        standing = self._releases.standing(campaign.encoder)
+        leads = standing.live if standing.live in state.pairs else state.leading
+        return leads != standing.withdrawn and self._fits(campaign, leads)
 
     def encoder(self, state: CampaignState) -> ContextEncoder:
         """What makes contexts for the leading policy, or the first one; `ready` must have held."""

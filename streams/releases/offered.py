@@ -19,6 +19,7 @@ __all__ = ["Fetch", "Offered", "Standing"]
 log = structlog.get_logger()
 
 RETRY_S = 30.0  # a store may be away for a while
+AWAY_S = 600.0  # so long a store may be away until its releases are given up
 MOST_LOADED = 8  # those in a role, and those that running waves are pinned to
 
 
@@ -41,12 +42,16 @@ class Standing:
     live
         What new waves are decided with: the announced one, or the last good one while that is
         not loaded or was refused. In a worker that has just started, the last good one is the
-        release that was live before, unless that was rolled back.
+        release that was live before. None where that was rolled back, and what it was rolled
+        back to is refused.
+    withdrawn
+        What was rolled back, where what it was rolled back to is refused: it decides no new wave.
     """
 
     live: str | None = None
     shadow: str | None = None
     previous: str | None = None
+    withdrawn: str | None = None
 
     def labels(self) -> frozenset[str]:
         """Every release in a role."""
@@ -57,9 +62,10 @@ class Standing:
 class Refusal:
     """A release that is not loaded, though it is wanted."""
 
-    again_at: float  # by the monotonic clock
+    since: float  # by the monotonic clock
+    again_at: float
     reason: str
-    unfit: bool  # it failed a check
+    unfit: bool  # it failed a check: only a new step changes that
 
 
 class Offered:
@@ -75,11 +81,14 @@ class Offered:
         `Fetcher.fetch`, or the like.
     retry_s
         Seconds until what was refused is tried again.
+    away_s
+        Seconds until a release whose store is away is given up.
     """
 
-    def __init__(self, fetch: Fetch, retry_s: float = RETRY_S) -> None:
+    def __init__(self, fetch: Fetch, retry_s: float = RETRY_S, away_s: float = AWAY_S) -> None:
         self._fetch = fetch
         self._retry_s = retry_s
+        self._away_s = away_s
         self._announced: dict[str, EncoderReleases] = {}
         self._loaded: dict[str, Encoder] = {}  # by label
         self._standing: dict[str, Standing] = {}
@@ -141,9 +150,9 @@ class Offered:
             return older | {label: held.reason for label, held in self._refused.items()}
 
     def stands_in(self, label: str) -> str | None:
-        """The last good release of the same encoder, where this one is refused; else None."""
+        """The last good release of the same encoder, where this one is given up; else None."""
         live = self.standing(label.partition("@")[0]).live
-        return live if label in self._refused and live != label else None
+        return live if live != label and label in self.given_up() else None
 
     def unserved(self, names: Iterable[str]) -> str | None:
         """Why this worker cannot decide with these encoders; None where it can with all.
@@ -162,13 +171,16 @@ class Offered:
                 )
         return None
 
-    def unfit(self) -> frozenset[str]:
-        """Labels of the refused releases that failed a check: it is not their store that is away.
+    def given_up(self) -> frozenset[str]:
+        """Labels of the wanted releases that failed a check, or whose store is away for long.
 
-        Only a new step changes that.
+        A store that is away for a moment is waited for.
         """
+        late = time.monotonic() - self._away_s
         with self._changed:
-            return frozenset(label for label, held in self._refused.items() if held.unfit)
+            return frozenset(
+                label for label, held in self._refused.items() if held.unfit or held.since < late
+            )
 
     def _announced_live(self, name: str) -> str:
         return f"{name}@{self._announced[name].live}"
@@ -205,6 +217,7 @@ class Offered:
                 release = next((r for r in announced.releases if r.version == version), None)
                 if release is not None:
                     return name, release, announced
+                self._put_off(label, "it is not announced any more", unfit=False)
         # What nobody asks for any more is not tried again.
         self._refused = {label: held for label, held in self._refused.items() if label in wanted}
         return None
@@ -234,10 +247,20 @@ class Offered:
             self._settle(name, self._announced[name])
         log.info("encoder_loaded", release=label, seconds=round(time.monotonic() - started, 2))
 
+    def _put_off(self, label: str, reason: str, *, unfit: bool) -> Refusal | None:
+        """Try a release again later; gives why that was done before."""
+        before, now = self._refused.get(label), time.monotonic()
+        self._refused[label] = Refusal(
+            since=now if before is None else before.since,
+            again_at=now + self._retry_s,
+            reason=reason,
+            unfit=unfit,
+        )
+        return before
+
     def _refuse(self, label: str, reason: str, *, unfit: bool) -> None:
         with self._changed:
-            before = self._refused.get(label)
-            self._refused[label] = Refusal(time.monotonic() + self._retry_s, reason, unfit)
+            before = self._put_off(label, reason, unfit=unfit)
             name, _, version = label.partition("@")
             self._settle(name, self._announced[name])
         REFUSED.labels(name, version).inc()
@@ -253,13 +276,20 @@ class Offered:
 
         before = self.standing(name)
         last_good = None if announced.live is None else before.live
-        if last_good is None and f"{name}@{announced.live}" in self._refused:
-            last_good = None if announced.rollback else loaded(announced.previous)
+        withdrawn = None
+        if f"{name}@{announced.live}" in self._refused:
+            if announced.rollback:
+                withdrawn = f"{name}@{announced.previous}"
+            elif last_good is None:
+                last_good = loaded(announced.previous)
+        if last_good == withdrawn:
+            last_good = None
         live = None if self._is_older(name, announced, before.live) else loaded(announced.live)
         standing = Standing(
             live=live or last_good,
             shadow=loaded(announced.shadow),
             previous=loaded(announced.previous),
+            withdrawn=withdrawn,
         )
         if standing != before:
             self._standing[name] = standing

@@ -154,7 +154,7 @@ class FakeReleases:
     def encoder(self, label: str) -> FakeRelease | None:
         return self.loaded.get(label)
 
-    def unfit(self) -> dict[str, str]:
+    def given_up(self) -> dict[str, str]:
         return self.refused
 
     def have(self, sizes: Mapping[str, int], **roles: str) -> None:

@@ -367,19 +367,39 @@ def test_a_pair_whose_release_is_refused_is_let_go(leader):
     assert len(leader.state.waves) > 1
 
 
-def test_a_pair_whose_store_is_away_is_waited_for_and_let_go_after_ten_minutes(leader):
-    now = [0.0]
-    leader.pairs = Pairs(leader.releases, reading(leader.log), leader.known, clock=lambda: now[0])
+def test_a_pair_whose_release_is_not_loaded_yet_is_waited_for_until_it_is_given_up(leader):
     leader.releases.have(SIZES, live=OLD, shadow=NEW)
     leader.lead_until(lambda: leader.state.pairs == [NEW])
     del leader.releases.loaded[NEW]
     leader.releases.roles = Standing(live=OLD)
-    for now[0] in (1.0, 600.0):
-        leader.lead()
-        assert leader.state.pairs == [NEW]
-    now[0] = 700.0
-    leader.lead()
+    leader.finish(1)
+    assert starts(leader.lead()) == set()
+    assert leader.state.pairs == [NEW]
+    leader.releases.refused[NEW] = "its store is away"
+    assert starts(leader.lead()) == {OLD}
     assert leader.state.pairs == []
+
+
+def test_what_was_rolled_back_begins_no_wave_though_what_was_before_it_is_refused(leader):
+    leader.releases.have(SIZES, live=OLD, shadow=NEW)
+    leader.lead_until(lambda: leader.state.pairs == [NEW])
+    leader.releases.have(SIZES, live=NEW, previous=OLD)
+    leader.finish(1)
+    assert starts(leader.lead()) == {NEW}
+    leader.finish(2)
+    old = leader.releases.loaded.pop(OLD)
+    leader.releases.refused[OLD] = "one byte is another"
+    leader.releases.roles = Standing(previous=NEW, withdrawn=NEW)
+    assert starts(leader.lead()) == set()
+    assert leader.state.leading == NEW
+    leader.releases.refused.clear()
+    leader.releases.loaded[OLD] = old
+    leader.releases.have(SIZES, live=OLD, previous=NEW)
+    leader.lead_until(lambda: leader.state.pairs == [OLD])
+    leader.finish(3)
+    assert starts(leader.lead()) == {OLD}
+    found = scores(leader.policy(), old)
+    assert np.abs(found - scores(learned_from(leader.outcomes, old), old)).max() < 1e-9
 
 
 def test_a_log_that_cannot_be_read_is_tried_again_and_stops_nobody(leader):

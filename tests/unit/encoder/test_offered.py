@@ -203,17 +203,53 @@ def test_a_rollback_to_what_is_loaded_waits_for_no_fetch(offered, shop):
     shop.open.set()
 
 
-def test_a_store_that_is_away_makes_no_release_unfit(shop):
+@pytest.mark.parametrize(("away_s", "given_up"), [(60.0, set()), (0.0, {"people@2.0.0"})])
+def test_a_release_whose_store_is_away_is_given_up_after_a_while(shop, away_s, given_up):
     def away(_name, release, *, live, rollback):
-        raise (ReleaseError if release.version == "1.0.0" else StoreError)(f"{live} {rollback}")
+        if release.version == "1.0.0":
+            return SimpleNamespace(version="people@1.0.0", z_size=2)
+        raise StoreError(f"no answer {live} {rollback}")
 
-    offered = Offered(away)
+    offered = Offered(away, away_s=away_s)
     offered.start()
-    offered.take("people", announced(1, "1.0.0", "2.0.0", live="1.0.0", shadow="2.0.0"))
-    eventually(lambda: len(offered.refusals()) == 2)
-    assert offered.unfit() == {"people@1.0.0"}
-    offered.take("people", announced(2, "2.0.0", live="2.0.0"))
-    eventually(lambda: set(offered.refusals()) == {"people@2.0.0"})
+    offered.take("people", announced(1, "1.0.0", "2.0.0", live="2.0.0", previous="1.0.0"))
+    eventually(lambda: offered.standing("people").live == "people@1.0.0")
+    assert set(offered.refusals()) == {"people@2.0.0"}
+    assert offered.given_up() == given_up
+    assert offered.stands_in("people@2.0.0") == ("people@1.0.0" if given_up else None)
+    offered.stop()
+
+
+def test_how_long_a_store_is_away_is_counted_from_the_first_try(shop):
+    tries = []
+
+    def away(_name, _release, *, live, rollback):
+        tries.append((live, rollback))
+        raise StoreError("no answer")
+
+    offered = Offered(away, retry_s=0.05, away_s=0.2)
+    offered.start()
+    offered.take("people", announced(1, "1.0.0", live="1.0.0"))
+    eventually(lambda: offered.given_up() == {"people@1.0.0"})
+    assert len(tries) > 1
+    offered.take("people", announced(2, "1.0.0", live="1.0.0"))
+    assert offered.given_up() == frozenset()  # a step may be the cure
+    offered.stop()
+
+
+def test_a_release_that_fails_a_check_is_given_up_at_once(offered, shop):
+    shop.refused["1.0.0"] = "its signature is nobody's"
+    offered.take("people", announced(1, "1.0.0", live="1.0.0"))
+    eventually(lambda: offered.given_up() == {"people@1.0.0"})
+
+
+def test_a_release_that_is_not_announced_any_more_is_given_up_after_a_while(shop):
+    offered = Offered(shop.fetch, away_s=0.0)
+    offered.start()
+    offered.take("people", announced(1, "2.0.0", live="2.0.0"))
+    assert offered.encoder("people@1.0.0") is None
+    eventually(lambda: offered.given_up() == {"people@1.0.0"})
+    assert "not announced" in offered.refusals()["people@1.0.0"]
     offered.stop()
 
 
@@ -254,9 +290,26 @@ def test_what_was_rolled_back_from_never_stands_in(offered, shop):
     roles = {"live": "1.0.0", "previous": "2.0.0", "rollback": True}
     offered.take("people", announced(3, "1.0.0", "2.0.0", **roles))
     eventually(lambda: "people@2.0.0" in offered.loaded)
-    assert offered.standing("people") == Standing(previous="people@2.0.0")
+    due = Standing(previous="people@2.0.0", withdrawn="people@2.0.0")
+    eventually(lambda: offered.standing("people") == due)
     assert offered.stands_in("people@1.0.0") is None
     assert "people@1.0.0: its signature" in offered.unserved({"people"})
+
+
+def test_a_worker_that_runs_goes_on_with_nothing_that_was_rolled_back(offered, shop):
+    shop.refused["1.0.0"] = "one byte is another"
+    offered.take("people", announced(2, "1.0.0", "2.0.0", live="2.0.0", previous="1.0.0"))
+    eventually(lambda: offered.standing("people").live == "people@2.0.0")
+    roles = {"live": "1.0.0", "previous": "2.0.0", "rollback": True}
+    offered.take("people", announced(3, "1.0.0", "2.0.0", **roles))
+    due = Standing(previous="people@2.0.0", withdrawn="people@2.0.0")
+    eventually(lambda: offered.standing("people") == due)
+    assert "people@1.0.0: one byte is another" in offered.unserved({"people"})
+    assert offered.encoder("people@2.0.0") is not None  # for waves that are pinned to it
+    shop.refused.clear()
+    offered.take("people", announced(4, "1.0.0", "2.0.0", **roles))
+    due = Standing(live="people@1.0.0", previous="people@2.0.0")
+    eventually(lambda: offered.standing("people") == due)
 
 
 def test_a_worker_tells_why_it_cannot_decide_with_an_encoder(offered, shop):
