@@ -21,6 +21,7 @@ from faust.types import TP
 
 from schemas.errors import BusError, FencedError, GroundswellError
 from streams.kafka.conductor import Chunk
+from streams.kafka.ends import Ends
 from streams.kafka.feed import Feed
 from streams.kafka.log_ends import check_logs, log_ends
 from streams.kafka.metrics import LAG, OPEN_SHARDS, READ_AGAIN
@@ -84,6 +85,7 @@ class Shards:
         self._seen: dict[TP, int] = {}  # last offset that was applied or skipped
         self._sought: dict[TP, tuple[int, float]] = {}
         self._vouched: dict[TP, tuple[int, int]] = {}  # up to when, and since when that is known
+        self._ends = Ends()
         self._behind: dict[TP, tuple[int, float]] = {}  # where an input has stood still, since when
         self._gates: dict[ShardId, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._runners: dict[ShardId, asyncio.Task[None]] = {}
@@ -131,6 +133,7 @@ class Shards:
             self._open[key] = shard
             for topic in shard.kind.inputs:
                 tp = TP(topic, shard.number)
+                self._ends.forget(tp)
                 self._seen[tp] = max(shard.applied(topic), starts.get(tp, 0) - 1)
             runner = asyncio.create_task(self._run_steps(key, shard))
             runner.add_done_callback(self._task_ended)
@@ -304,18 +307,19 @@ class Shards:
             await asyncio.sleep(0 if more else IDLE_PERIOD_S)
 
     def _note_idle(self, shard: Shard) -> None:
-        """Where an input was read to its end, its time is the time at which that was seen."""
+        """Where all was applied that an input had at a time, its time is that one."""
         for topic in shard.kind.inputs:
             tp = TP(topic, shard.number)
-            progress = self._app.consumer.progress(tp)
-            if progress and progress.ended and progress.last <= self._seen.get(tp, -1):
-                shard.read_to[topic] = progress.position
-                if not self._wall_clock or topic not in shard.kind.timed:
-                    continue
-                if topic in shard.kind.vouched:
-                    self._note_vouched(shard, tp, progress.at_ms)
-                else:
-                    shard.idle_ms[topic] = progress.at_ms
+            end = self._ends.reached(tp, self._app.consumer.progress(tp), self._seen.get(tp, -1))
+            if end is None:
+                continue
+            shard.read_to[topic] = end.position
+            if not self._wall_clock or topic not in shard.kind.timed:
+                continue
+            if topic in shard.kind.vouched:
+                self._note_vouched(shard, tp, end.at_ms)
+            else:
+                shard.idle_ms[topic] = end.at_ms
 
     def _note_vouched(self, shard: Shard, tp: TP, ended_ms: int) -> None:
         """An input that was read to its end after something was vouched for has all of that."""
