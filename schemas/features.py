@@ -183,31 +183,38 @@ class FeatureBatch:
         EncoderError
             If a row's length is not the one that it announces.
         """
-        lists: list[list[tuple[NDArray[np.uint32], NDArray[np.float32]]]] = [[], [], []]
-        for raw in rows:
-            at = _LENGTHS.size
-            lengths = _LENGTHS.unpack_from(raw) if len(raw) >= at else (-1, 0, 0)
-            if len(raw) != at + 8 * sum(lengths):
-                raise EncoderError(
-                    f"hashed features of {len(raw)} bytes are not what they announce: read them "
-                    "from learning-examples as they stand there"
-                )
-            for number, length in enumerate(lengths):
-                ids = np.frombuffer(raw, "<u4", length, at)
-                values = np.frombuffer(raw, "<f4", length, at + 4 * length)
-                lists[number].append((ids, values))
-                at += 8 * length
-        return cls(tokens=_joined(lists[0]), events=_joined(lists[1]), numbers=_joined(lists[2]))
+        sizes = np.fromiter(map(len, rows), np.int64, len(rows))  # (n,)
+        header = _LENGTHS.size
+        fit = (sizes >= header) & (sizes % 2 == 0)
+        if fit.all():
+            words = np.frombuffer(b"".join(rows), "<u2")  # all of it is made of these
+            at = (np.cumsum(sizes) - sizes) // 2  # (n,)
+            lengths = words[at[:, None] + np.arange(header // 2)].astype(np.int64)  # (n, 3)
+            fit = sizes == header + 8 * lengths.sum(axis=1)
+        if not fit.all():
+            raise EncoderError(
+                f"hashed features of {sizes[fit.argmin()]} bytes are not what they announce: read "
+                "them from learning-examples as they stand there"
+            )
+        at = at + header // 2
+        lists = []
+        for number in range(header // 2):
+            count = 2 * lengths[:, number]  # words of its ids, and as many of its values
+            ids, values = _cut(words, at, count), _cut(words, at + count, count)
+            starts = np.concatenate([[0], np.cumsum(lengths[:, number])])
+            lists.append(Ragged(ids=ids.view("<u4"), values=values.view("<f4"), starts=starts))
+            at = at + 2 * count
+        return cls(tokens=lists[0], events=lists[1], numbers=lists[2])
 
 
-def _joined(parts: Sequence[tuple[NDArray[np.uint32], NDArray[np.float32]]]) -> Ragged:
-    if not parts:
-        return _Lists().ragged()
-    return Ragged(
-        ids=np.concatenate([ids for ids, _ in parts]),
-        values=np.concatenate([values for _, values in parts]),
-        starts=np.concatenate([[0], np.cumsum([len(ids) for ids, _ in parts])]),
-    )
+def _cut(
+    words: NDArray[np.uint16], at: NDArray[np.int64], count: NDArray[np.int64]
+) -> NDArray[np.uint16]:
+    """So many words from each of these places, one after the other."""
+    ends = np.cumsum(count)
+    total = int(ends[-1]) if len(ends) else 0
+    cut: NDArray[np.uint16] = words[np.arange(total) + np.repeat(at - (ends - count), count)]
+    return cut
 
 
 class _Lists:
