@@ -82,12 +82,17 @@ def _attempt(
     producer.init_transactions(DELIVERY_S)
     producer.begin_transaction()
     try:
-        before = _values_before(bootstrap, _produced(producer, topic, key, value))
+        mine = _produced(producer, topic, key, value)
+        before = _values_before(bootstrap, mine)
         # A commit that was fenced may have come through all the same.
         done = value in before
         if not done:
             check(before)
             _commit(producer)
+            # It is committed before its partition has the marker that lets readers see it: who
+            # wrote it would not find it.
+            with contextlib.suppress(BusError):  # it is there, whoever may be away by now
+                _readable(bootstrap, mine, mine.offset() + 1)
     except BaseException:
         _abort(producer)
         raise
@@ -121,20 +126,30 @@ def _cause(producer: Producer, failure: KafkaError) -> KafkaError:
 def _values_before(bootstrap: str, mine: Message) -> list[bytes | None]:
     """What stands under the record's key before it, the oldest first."""
     topic, number = mine.topic(), mine.partition()
-    deadline = time.monotonic() + OPEN_S
-    reader = groupless_reader(bootstrap)
-    try:  # what other keys' writers have begun before this hides what is behind it
-        while bounds(reader, TopicPartition(topic, number))[1] < mine.offset():
-            if time.monotonic() > deadline:
-                raise _undelivered(topic, "another writer's transaction stays open")
-            time.sleep(0.05)
-    finally:
-        reader.close()
+    if not _readable(bootstrap, mine, mine.offset()):
+        raise _undelivered(topic, "another writer's transaction stays open")
     return [
         record.value
         for record in read_all(bootstrap, topic)
         if (record.partition, record.key) == (number, mine.key()) and record.offset < mine.offset()
     ]
+
+
+def _readable(bootstrap: str, mine: Message, end: int) -> bool:
+    """Wait until readers come to this offset of a record's partition; whether they do.
+
+    What other keys' writers have begun hides what is behind it.
+    """
+    deadline = time.monotonic() + OPEN_S
+    reader = groupless_reader(bootstrap)
+    try:
+        while bounds(reader, TopicPartition(mine.topic(), mine.partition()))[1] < end:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+    finally:
+        reader.close()
+    return True
 
 
 def _commit(producer: Producer) -> None:
