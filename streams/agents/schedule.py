@@ -32,7 +32,7 @@ from streams.core.encoding import ContextEncoder
 from streams.core.parts import half_lives_of
 from streams.core.policies import validate
 from streams.core.reward_units import check_units
-from streams.core.schedule import CampaignState, Due, WaveState, due, report, start_wave
+from streams.core.schedule import CampaignState, Due, WaveState, due, due_late, report, start_wave
 from streams.core.segments import compile_segment
 from streams.core.snapshots import policy_of
 from streams.core.warm_start import deciding_policy
@@ -174,7 +174,7 @@ class LeadCampaigns:
             if need is Due.START and not self._learner.may_start(tx, state):
                 need = Due.NOTHING
             if need in (Due.START, Due.RENEW) and not self._pairs.may_decide(state):
-                need = Due.NOTHING
+                need = due_late(state, now_ms, self._interval_ms)  # it goes on learning
             match need:
                 case Due.START:
                     self._start(tx, state, now_ms)

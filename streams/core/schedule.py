@@ -18,6 +18,7 @@ __all__ = [
     "ShardProgress",
     "WaveState",
     "due",
+    "due_late",
     "note_update",
     "report",
     "start_wave",
@@ -171,10 +172,11 @@ def due(state: CampaignState, now_ms: int, interval_ms: int) -> Due:
     left = campaign.triggered or state.started < campaign.waves
     if campaign.status == "active" and left and now_ms >= starts_at_ms:
         return Due.START
-    return _due_late(state, now_ms, interval_ms)
+    return due_late(state, now_ms, interval_ms)
 
 
-def _due_late(state: CampaignState, now_ms: int, interval_ms: int) -> Due:
+def due_late(state: CampaignState, now_ms: int, interval_ms: int) -> Due:
+    """Whether outcomes that no wave waits for are to be learned now."""
     late = state.kept > 0 and now_ms - state.learned_at_ms >= interval_ms
     return Due.LEARN if late else Due.NOTHING
 
@@ -186,7 +188,7 @@ def _due_triggered(state: CampaignState, running: WaveState, now_ms: int, interv
         deciding = any(p.deciding for p in running.shards.values())
         return Due.NOTHING if deciding else Due.STOP
     if campaign.status != "active":
-        return _due_late(state, now_ms, interval_ms)
+        return due_late(state, now_ms, interval_ms)
     over = now_ms >= running.deadline_ms and state.kept > 0
     return Due.RENEW if over or campaign.version != state.pinned else Due.NOTHING
 

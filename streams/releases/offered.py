@@ -92,7 +92,8 @@ class Offered:
         self._announced: dict[str, EncoderReleases] = {}
         self._loaded: dict[str, Encoder] = {}  # by label
         self._standing: dict[str, Standing] = {}
-        self._asked: dict[str, None] = {}  # labels that running waves are pinned to
+        # Labels that running waves and pairs ask for: since when they wait for it.
+        self._asked: dict[str, float] = {}
         self._refused: dict[str, Refusal] = {}  # by label
         self._older: dict[str, str] = {}  # by encoder: why what is announced does not go live
         self._changed = threading.Condition()
@@ -121,6 +122,10 @@ class Offered:
                 for label, held in self._refused.items()
                 if label.partition("@")[0] != name
             }
+            now = time.monotonic()
+            self._asked = {
+                label: now if _of(label, name) else since for label, since in self._asked.items()
+            }
             self._settle(name, announced)  # what is loaded waits for no other's fetch
             self._changed.notify()
 
@@ -133,7 +138,7 @@ class Offered:
         found = self._loaded.get(label)
         if found is None and label not in self._asked:
             with self._changed:
-                self._asked[label] = None
+                self._asked[label] = time.monotonic()
                 self._changed.notify()
         return found
 
@@ -172,15 +177,17 @@ class Offered:
         return None
 
     def given_up(self) -> frozenset[str]:
-        """Labels of the wanted releases that failed a check, or whose store is away for long.
+        """Labels of the wanted releases that failed a check, or that were waited for in vain.
 
-        A store that is away for a moment is waited for.
+        A store that is away for a moment is waited for, and who announces a release.
         """
         late = time.monotonic() - self._away_s
         with self._changed:
-            return frozenset(
+            unfit = {
                 label for label, held in self._refused.items() if held.unfit or held.since < late
-            )
+            }
+            asked = {label for label, since in self._asked.items() if since < late}
+            return frozenset(unfit | (asked - self._loaded.keys()))
 
     def _announced_live(self, name: str) -> str:
         return f"{name}@{self._announced[name].live}"
@@ -276,14 +283,11 @@ class Offered:
 
         before = self.standing(name)
         last_good = None if announced.live is None else before.live
-        withdrawn = None
-        if f"{name}@{announced.live}" in self._refused:
-            if announced.rollback:
-                withdrawn = f"{name}@{announced.previous}"
-            elif last_good is None:
-                last_good = loaded(announced.previous)
+        withdrawn = self._withdrawn(name, announced, before)
         if last_good == withdrawn:
             last_good = None
+        if last_good is None and not announced.rollback and self._refuses_live(name):
+            last_good = loaded(announced.previous)
         live = None if self._is_older(name, announced, before.live) else loaded(announced.live)
         standing = Standing(
             live=live or last_good,
@@ -296,9 +300,19 @@ class Offered:
             for label in {before.live, standing.live} - {None}:
                 LIVE.labels(label).set(label == standing.live)
             log.info("encoder_offered", encoder=name, live=standing.live, shadow=standing.shadow)
-        refused = name in self._older or f"{name}@{announced.live}" in self._refused
+        refused = name in self._older or self._refuses_live(name)
         LIVE_REFUSED.labels(name).set(refused)
         self._drop()
+
+    def _withdrawn(self, name: str, announced: EncoderReleases, before: Standing) -> str | None:
+        """What was rolled back, as long as what is live instead is refused, or tried once more."""
+        back = f"{name}@{announced.previous}"
+        if not announced.rollback or self._announced_live(name) in self._loaded:
+            return None
+        return back if self._refuses_live(name) or before.withdrawn == back else None
+
+    def _refuses_live(self, name: str) -> bool:
+        return self._announced_live(name) in self._refused
 
     def _is_older(self, name: str, announced: EncoderReleases, served: str | None) -> bool:
         """Whether what is announced as live is older than what is, and no rollback: refused."""

@@ -392,6 +392,11 @@ def test_what_was_rolled_back_begins_no_wave_though_what_was_before_it_is_refuse
     leader.releases.roles = Standing(previous=NEW, withdrawn=NEW)
     assert starts(leader.lead()) == set()
     assert leader.state.leading == NEW
+    seen = leader.state.examples
+    leader.finish(2, n=3)  # it goes on learning what comes
+    leader.shard.now_ms += 10 * INTERVAL_MS
+    assert starts(leader.lead()) == set()
+    assert leader.state.examples > seen
     leader.releases.refused.clear()
     leader.releases.loaded[OLD] = old
     leader.releases.have(SIZES, live=OLD, previous=NEW)
