@@ -5,9 +5,7 @@ from collections.abc import Callable
 
 __all__ = ["Pace"]
 
-MOMENT_S = 0.003  # a thread that decides waits for the interpreter at most about so long
-TURN_S = 0.005  # so long anyone who computes may keep the interpreter
-LATEST_S = 0.05  # a machine that stood still has nobody who waits for the interpreter
+MOMENT_S = 0.002  # a thread that decides waits for the interpreter at most about so long
 
 
 class Pace:
@@ -15,9 +13,6 @@ class Pace:
 
     Python gives the interpreter to another thread only after 5 ms of work: to a decision, which
     lets go of it some twenty times, one thread that works without a pause adds a tenth of a second.
-
-    Who wakes up later than by one turn had to wait for the interpreter with others who want it. It
-    leaves it to them for as long again: the longer the busier they are.
 
     Parameters
     ----------
@@ -30,20 +25,15 @@ class Pace:
         share: float,
         clock: Callable[[], float] = time.thread_time,
         sleep: Callable[[float], None] = time.sleep,
-        now: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._rest_per_s = 1.0 / share - 1.0
         self._clock = clock
         self._sleep = sleep
-        self._now = now
         self._rested_at = clock()
 
     def rest(self) -> None:
         """Sleep if it is time to; called between small pieces of work, by the thread itself."""
         worked_s = self._clock() - self._rested_at
         if worked_s >= MOMENT_S and self._rest_per_s > 0:
-            due = self._now() + worked_s * self._rest_per_s
             self._sleep(worked_s * self._rest_per_s)
-            late_s = min(max(self._now() - due - TURN_S, 0.0), LATEST_S)
-            self._sleep(late_s)
             self._rested_at = self._clock()
