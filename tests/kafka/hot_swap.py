@@ -18,11 +18,21 @@ from tests.kafka.harness import Deployment, campaign, wait_until
 from tests.kafka.steady_load import TRIGGER, Load
 from tests.kafka.turned_releases import Announcer, label_of, loaded
 
-__all__ = ["Swaps", "Waits", "check", "latencies", "prepare", "swapped"]
+__all__ = [
+    "LEARN_EVERY_S",
+    "Swaps",
+    "Waits",
+    "check",
+    "latencies",
+    "longest_period_s",
+    "prepare",
+    "swapped",
+]
 
+LEARN_EVERY_S = 3.0
 CHECKED = 1_000  # examples whose contexts are encoded again
 AROUND_S = 0.5  # a stall of 5 ms at the step is one in a hundred of what is due so near to it
-BEFORE_S = 2.0
+BEFORE_S = 6.0  # some of all that happens without a swap too
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +74,7 @@ def prepare(
             waves=1,
             encoder=NAME,
             trigger_event=TRIGGER,
-            learn_every_ms=3_000,
+            learn_every_ms=int(1000 * LEARN_EVERY_S),
             correction_horizon_ms=5_000,
             holdout=0.0,
             baseline_action=None,
@@ -105,11 +115,15 @@ class Swaps:
     rate
         Decisions a second, over the whole run.
     before
-        In the seconds before anything of a swap began, as long as what it is compared with.
+        In the six seconds before anything of a swap began.
     preparing
         From a release's announcement until its policy is warm: fetched, checked and replayed.
+    awaited
+        From promote or rollback until half a second before the release's first decision.
     around
         Half a second before and after the first decision of the release could be read.
+    warmed_with
+        Decisions made before the last release was announced: most are in the log that it reads.
     taken_s
         From promote or rollback to the first decision: at most, seconds.
     late_ms
@@ -121,7 +135,9 @@ class Swaps:
     rate: float
     before: Waits
     preparing: Waits
+    awaited: Waits
     around: Waits
+    warmed_with: int
     taken_s: float
     late_ms: float
 
@@ -160,7 +176,8 @@ def latencies(load: Load, swaps: list[Swap]) -> Swaps:
     def within(since: float, until: float) -> np.ndarray:
         return waited[(due >= since) & (due < until)]
 
-    before, preparing, around, taken = [], [], [], []
+    before, preparing, awaited, around, taken = [], [], [], [], []
+    warmed_with = 0
     for swap in swaps:
         first = min(
             when
@@ -168,11 +185,13 @@ def latencies(load: Load, swaps: list[Swap]) -> Swaps:
             if when > swap.promoted_s and release_label(decision.encoder_version) == swap.label
         )
         taken.append(first - swap.promoted_s)
+        awaited.append(within(swap.promoted_s, first - AROUND_S))
         around.append(within(first - AROUND_S, first + AROUND_S))
         began = swap.promoted_s
         if swap.published_s is not None:
             began = swap.published_s
             preparing.append(within(began, load.warm_at[swap.label]))
+            warmed_with = int((due < began).sum())
         before.append(within(began - BEFORE_S, began))
     return Swaps(
         swaps=len(swaps),
@@ -180,19 +199,28 @@ def latencies(load: Load, swaps: list[Swap]) -> Swaps:
         rate=len(due) / float(max(at.values()) - due[0]),
         before=_waits(before),
         preparing=_waits(preparing),
+        awaited=_waits(awaited),
         around=_waits(around),
+        warmed_with=warmed_with,
         taken_s=max(taken),
         late_ms=load.late_s * 1000,
     )
 
 
 def _waits(windows: list[np.ndarray]) -> Waits:
+    windows = [window for window in windows if len(window)] or [np.array([np.nan])]
     p50, p99 = np.percentile(np.concatenate(windows), [50, 99])
     return Waits(
         p50=float(p50),
         p99=float(p99),
         most=float(np.median([window.max() for window in windows])),
     )
+
+
+def longest_period_s(loop: Deployment) -> float:
+    """The longest time for which one policy decided: more where outcomes close late."""
+    began = sorted({start.started_at_ms for start in loop.records(WAVE_STARTS)})
+    return float(np.diff(began[1:]).max()) / 1000  # the first one waits for the first event
 
 
 def check(

@@ -187,6 +187,15 @@ def test_of_two_who_change_a_step_at_once_the_firsts_stands_and_the_other_is_tol
     assert [Codec().decode(value, EncoderReleases) for value in records] == [first, theirs]
 
 
+def test_who_took_a_step_finds_it_at_once(loop, namespace):
+    client = ReleaseClient(loop, namespace, Codec())
+    stands = None
+    for number in range(10):
+        stands = step.publish(stands, "people", release(f"1.{number}.0"), AT_MS + number)
+        client.write(stands)
+        assert client.named("people") == stands
+
+
 def test_races_round_after_round_have_one_winner_each_whom_everybody_believes(
     loop, namespace, workers
 ):
