@@ -103,10 +103,12 @@ class Pairs:
         if not state.leading:
             live = self._releases.standing(campaign.encoder).live
             return live is not None and self._fits(campaign, live)
+        labels = (state.leading, *state.pairs)
+        missing = [label for label in labels if self._releases.encoder(label) is None]
+        if not missing:
+            return True
         given_up, waits = self._releases.given_up(), False
-        for label in (state.leading, *state.pairs):
-            if self._releases.encoder(label) is not None:
-                continue
+        for label in missing:
             if label not in given_up:
                 waits = True
             elif label != state.leading:

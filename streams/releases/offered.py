@@ -118,9 +118,7 @@ class Offered:
                 return
             self._announced[name] = announced
             self._refused = {  # an operator's step may be the cure: look again at once
-                label: held
-                for label, held in self._refused.items()
-                if label.partition("@")[0] != name
+                label: held for label, held in self._refused.items() if not _of(label, name)
             }
             now = time.monotonic()
             self._asked = {

@@ -380,13 +380,18 @@ def test_a_pair_whose_release_is_not_loaded_yet_is_waited_for_until_it_is_given_
     assert leader.state.pairs == []
 
 
-def test_what_was_rolled_back_begins_no_wave_though_what_was_before_it_is_refused(leader):
+def promote_new(leader: Leader) -> None:
+    """The new release was warmed in shadow, leads since wave 2, and that wave's outcomes came."""
     leader.releases.have(SIZES, live=OLD, shadow=NEW)
     leader.lead_until(lambda: leader.state.pairs == [NEW])
     leader.releases.have(SIZES, live=NEW, previous=OLD)
     leader.finish(1)
     assert starts(leader.lead()) == {NEW}
     leader.finish(2)
+
+
+def test_what_was_rolled_back_begins_no_wave_though_what_was_before_it_is_refused(leader):
+    promote_new(leader)
     old = leader.releases.loaded.pop(OLD)
     leader.releases.refused[OLD] = "one byte is another"
     leader.releases.roles = Standing(previous=NEW, withdrawn=NEW)
@@ -429,12 +434,7 @@ def test_a_log_that_cannot_be_read_is_tried_again_and_stops_nobody(leader):
 
 def test_where_the_leading_release_is_refused_the_last_good_pair_leads(leader):
     """As on a worker that takes over a campaign, and may not load what it was led with."""
-    leader.releases.have(SIZES, live=OLD, shadow=NEW)
-    leader.lead_until(lambda: leader.state.pairs == [NEW])
-    leader.releases.have(SIZES, live=NEW, previous=OLD)
-    leader.finish(1)
-    assert starts(leader.lead()) == {NEW}
-    leader.finish(2)
+    promote_new(leader)
     new = leader.releases.loaded.pop(NEW)
     leader.releases.refused[NEW] = "nobody who is trusted signed it"
     leader.releases.roles = Standing(live=OLD, previous=OLD)
