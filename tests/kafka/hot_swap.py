@@ -15,7 +15,8 @@ from schemas.topics import DEAD_LETTERS, LEARNING_EXAMPLES, WAVE_STARTS
 from streams.core.encoding import release_label
 from streams.simulation.sample_release import NAME
 from tests.kafka.harness import Deployment, campaign, wait_until
-from tests.kafka.steady_load import TRIGGER, Load
+from tests.kafka.steady_events import TRIGGER
+from tests.kafka.steady_load import Load
 from tests.kafka.turned_releases import Announcer, label_of, loaded
 
 __all__ = [

@@ -9,18 +9,16 @@ from contextlib import contextmanager
 
 from confluent_kafka import TopicPartition
 
-from schemas.hashing import decision_id, partition_of
-from schemas.records import Decision, UserEvent
+from schemas.hashing import decision_id
+from schemas.records import Decision
 from schemas.topics import SEND_DECISIONS, USER_EVENTS
 from streams.core.encoding import release_label
-from streams.core.profiles import event_key
 from streams.kafka.read import bounds, groupless_reader
 from tests.kafka.harness import Deployment, wait_until
+from tests.kafka.steady_events import Event, Plan, SteadyEvents
 from tests.kafka.turned_releases import Announcer
 
-__all__ = ["TRIGGER", "Load"]
-
-TRIGGER = "cart-abandoned"
+__all__ = ["Load"]
 
 
 class Load:
@@ -31,53 +29,60 @@ class Load:
     """
 
     def __init__(self, loop: Deployment, users: list[str], rate: float) -> None:
-        self._loop, self._users, self._rate = loop, users, rate
-        self._stop = threading.Event()
+        self._loop = loop
         self._ended = threading.Event()
         self._reads = threading.Event()
-        self.events: list[tuple[str, int, float]] = []  # user, event key, when it was due
+        self._source = SteadyEvents(
+            Plan(
+                bootstrap=loop.bootstrap,
+                topic=loop.prefix + USER_EVENTS.name,
+                partitions=loop.users,
+                users=users,
+                rate=rate,
+            )
+        )
+        self.events: list[Event] = []  # known once the load has stopped
         self.read: list[tuple[Decision, float]] = []
         self.labels: dict[str, float] = {}  # when a decision of the release was read last
         self.warm_at: dict[str, float] = {}  # when the learner had the policy of a release
         self.late_s = 0.0
         self._failures: list[BaseException] = []
-        self._threads = [
-            threading.Thread(target=self._guard, args=(work,), daemon=True)
-            for work in (self._consume, self._produce)
-        ]
+        self._reader = threading.Thread(target=self._guard, daemon=True)
 
     @contextmanager
     def running(self) -> Iterator["Load"]:
         """Produce and read; at the end wait for the last answers.
 
-        Python's collector rests meanwhile: to look through all that was read stops the load for
-        0.4 s after some minutes, and the worker would be given 400 events at once.
+        Python's collector rests meanwhile: to look through all that was read stops the reader for
+        0.4 s after some minutes, and what is read then would look late.
         """
-        reader, producer = self._threads
         gc.collect()
         try:
             gc.disable()
-            reader.start()
+            self._reader.start()
             assert self._reads.wait(30), "the reader does not begin"  # else it misses some
-            producer.start()
+            self._source.start()
             yield self
-            self._stop.set()
-            producer.join(30)
+            self.assert_sound()
+            self.events, self.late_s = self._source.stop()
             deadline = time.monotonic() + 60
             while len(self.read) < len(self.events) and time.monotonic() < deadline:
-                self.assert_sound()
+                self._assert_read()
                 time.sleep(0.1)
         finally:
-            self._stop.set()
+            self._source.end()
             self._ended.set()
             gc.enable()
-            for thread in (producer, reader):
-                if thread.ident is not None:
-                    thread.join(30)
-        self.assert_sound()
+            if self._reader.ident is not None:
+                self._reader.join(30)
+        self._assert_read()
 
     def assert_sound(self) -> None:
-        """No thread has failed, and no worker ended."""
+        """Events come, answers are read, and no worker ended."""
+        self._source.assert_sound()
+        self._assert_read()
+
+    def _assert_read(self) -> None:
         if self._failures:
             raise self._failures[0]
         self._loop.assert_alive()
@@ -111,36 +116,11 @@ class Load:
         )
         self.assert_sound()
 
-    def _guard(self, work: object) -> None:
+    def _guard(self) -> None:
         try:
-            work()  # type: ignore[operator]
+            self._consume()
         except BaseException as error:  # noqa: BLE001 - raised where the load runs
             self._failures.append(error)
-
-    def _produce(self) -> None:
-        loop = self._loop
-        producer = loop.producer(**{"linger.ms": 0, "acks": "all"})
-        topic = loop.prefix + USER_EVENTS.name
-        partitions = [partition_of(user, loop.users) for user in self._users]
-        began = time.perf_counter()
-        while not self._stop.is_set():
-            rank = len(self.events)
-            due = began + rank / self._rate
-            if (left := due - time.perf_counter()) > 0:
-                time.sleep(left)
-            self.late_s = max(self.late_s, time.perf_counter() - due)
-            place = rank % len(self._users)
-            user = self._users[place]
-            event = UserEvent(
-                user_id=user,
-                type=TRIGGER,
-                occurred_at_ms=int(time.time() * 1000),
-                event_id=f"cart-{rank}",
-            )
-            self.events.append((user, event_key(event), due))
-            producer.produce(topic, loop.codec.encode("", event), user, partitions[place])
-            producer.poll(0)
-        assert producer.flush(30) == 0
 
     def _consume(self) -> None:
         loop = self._loop
