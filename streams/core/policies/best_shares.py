@@ -82,10 +82,11 @@ def plans_of(weights: FloatArray, actions: FloatArray) -> Iterator[FloatArray]:
 def scaled(plans: Iterable[FloatArray]) -> Iterator[Plan]:
     """Scale draws (n_actions, 1 + d_user, m), each by its largest weight."""
     for plan in plans:
-        largest = np.abs(plan).max(axis=(0, 1))  # (m,)
+        largest = np.maximum(plan.max(axis=(0, 1)), -plan.min(axis=(0, 1)))  # (m,)
         largest = np.where(largest > 0.0, largest, 1.0)
         # in order, or the products of all users with it are not BLAS's: five times the cost
-        yield Plan(np.ascontiguousarray(plan / largest, dtype=np.float32), largest)
+        weights = np.empty(plan.shape, dtype=np.float32)
+        yield Plan(np.divide(plan, largest, out=weights, casting="same_kind"), largest)
 
 
 def shares_of_plans(
@@ -113,17 +114,22 @@ def shares_of_plans(
     all_open = bool(eligible.all())
     wins = np.zeros((n_actions, n))
     for plan in plans:
-        rows = max(1, CELLS // (n_actions * len(plan.largest)))
+        m = len(plan.largest)
+        rows = max(1, min(n, CELLS // (n_actions * m)))
+        # memory of this size comes from the system each time: it is asked for once
+        room = np.empty((n_actions, rows, m), dtype=np.float32)
+        won = np.empty(room.shape, dtype=np.bool_)
         for start in range(0, n, rows):
             block = slice(start, start + rows)
-            scores = users[block] @ plan.weights  # (n_actions, rows, m)
+            here = slice(0, min(rows, n - start))
+            scores = np.matmul(users[block], plan.weights, out=room[:, here])  # (.., rows, m)
             if handicap is not None:
                 less = handicap[block].T[:, :, None] / plan.largest
                 scores -= np.clip(less, -FARTHEST, FARTHEST).astype(np.float32)
             if not all_open:
                 scores += shut[:, block, None]
-            best = scores == scores.max(axis=0)
+            best = np.equal(scores, scores.max(axis=0), out=won[:, here])
             wins[:, block] += best.sum(axis=2, dtype=np.int32)
-    won = wins.T * eligible  # (n, n_actions)
-    shares: FloatArray = won / np.maximum(won.sum(axis=1, keepdims=True), 1.0)
+    counts = wins.T * eligible  # (n, n_actions)
+    shares: FloatArray = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
     return shares
