@@ -3,6 +3,7 @@
 import gc
 import multiprocessing
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -79,17 +80,19 @@ class SteadyEvents:
 
     def _receive(self, seconds: float) -> tuple[list[Event], float]:
         assert self._told.poll(seconds), "the process of the events does not answer"
-        found = self._told.recv()
-        if isinstance(found, BaseException):
-            raise found
+        try:
+            found = self._told.recv()
+        except EOFError:
+            raise AssertionError("the process of the events has ended") from None
+        assert not isinstance(found, str), found
         return found  # type: ignore[no-any-return]
 
 
 def _run(plan: Plan, told: Connection) -> None:
     try:
         told.send(_produce(plan, told))
-    except BaseException as error:  # noqa: BLE001 - raised where the load runs
-        told.send(error)
+    except BaseException:  # noqa: BLE001 - told where the load runs
+        told.send(traceback.format_exc())
 
 
 def _produce(plan: Plan, told: Connection) -> tuple[list[Event], float]:

@@ -96,25 +96,23 @@ class Load:
         """Announce the next release, and wait until the learner has its policy; its label."""
         label = announcer.prepare()
         told = f'"release": "{label}", "event": "pair_ready"'
-        wait_until(
-            lambda: any(
-                told in self._loop.log(worker).read_text() for worker in self._loop.workers
-            ),
-            300,
-            f"{label} has its policy",
-        )
+
+        def is_warm() -> bool:
+            self.assert_sound()
+            return any(told in self._loop.log(worker).read_text() for worker in self._loop.workers)
+
+        wait_until(is_warm, 300, f"{label} has its policy")
         self.warm_at[label] = time.perf_counter()
-        self.assert_sound()
         return label
 
     def wait_for(self, label: str, since_s: float, timeout_s: float) -> None:
         """Wait for a decision of a release."""
-        wait_until(
-            lambda: self.labels.get(label, 0.0) > since_s or bool(self._failures),
-            timeout_s,
-            f"{label} decides",
-        )
-        self.assert_sound()
+
+        def decides() -> bool:
+            self.assert_sound()
+            return self.labels.get(label, 0.0) > since_s
+
+        wait_until(decides, timeout_s, f"{label} decides")
 
     def _guard(self) -> None:
         try:
