@@ -248,6 +248,12 @@ class Deployment:
             producer.poll(0)
         producer.flush()
 
+    def wait_profiles(self, number: int) -> None:
+        """Wait until so many users have a profile: a wave asks those alone that are there."""
+        wait_until(
+            lambda: sum(key[1].startswith(b"p") for key in self.state()) >= number, 120, "profiles"
+        )
+
     def apply(self, campaign: Campaign) -> None:
         producer = self.producer(partitioner="murmur2_random")
         producer.produce(

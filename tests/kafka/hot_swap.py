@@ -67,9 +67,7 @@ def prepare(
     for worker in range(workers):
         loop.wait_open(worker)
     loop.import_people(users)
-    wait_until(
-        lambda: sum(key[1].startswith(b"p") for key in loop.state()) == len(users), 120, "profiles"
-    )
+    loop.wait_profiles(len(users))
     loop.apply(
         campaign(
             waves=1,

@@ -7,7 +7,7 @@ import pytest
 
 from schemas.ids import NO_SEND
 from schemas.records import Reward
-from schemas.topics import LEARNING_EXAMPLES, SHARD_CHANGELOG
+from schemas.topics import LEARNING_EXAMPLES
 from tests.kafka.harness import FEEDBACK, campaign, deployment, wait_until
 
 USERS = [f"user-{number:05d}" for number in range(600)]
@@ -23,7 +23,7 @@ def test_feedback_that_came_while_the_workers_were_away_is_in_the_first_reward(
         loop.start(0)
         loop.wait_open(0)
         loop.import_people(USERS)
-        wait_until(lambda: len(loop.read(SHARD_CHANGELOG)) >= len(USERS), 60, "people are known")
+        loop.wait_profiles(len(USERS))
         loop.apply(campaign(waves=1, attribution_window_ms=20_000, allowed_lateness_ms=1000))
         wait_until(lambda: len(loop.decisions()) == len(USERS), 60, "all are decided")
         loop.kill(0)

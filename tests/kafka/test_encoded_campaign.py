@@ -69,6 +69,7 @@ def two_workers(loop: Deployment, releases: Sequence[EncoderRelease]) -> Announc
     for worker in range(2):
         loop.wait_open(worker)
     loop.import_people(USERS)
+    loop.wait_profiles(len(USERS))
     return announcer
 
 

@@ -13,7 +13,6 @@ from schemas.topics import (
     LEARNING_UPDATES,
     POLICY_SNAPSHOTS,
     SEND_DECISIONS,
-    SHARD_CHANGELOG,
 )
 from schemas.wire import Codec
 from streams.core.encoding import ContextEncoder, action_set
@@ -68,7 +67,7 @@ def test_parts_of_two_workers_leave_the_serial_policy_through_a_kill(
         for worker in range(2):
             loop.wait_open(worker)
         loop.import_people(USERS)
-        wait_until(lambda: len(loop.read(SHARD_CHANGELOG)) >= len(USERS), 60, "people are known")
+        loop.wait_profiles(len(USERS))
         with Sender(loop) as sender:
             loop.apply(PARTED)
             wait_until(lambda: len(loop.read(SEND_DECISIONS)) > 1500, 60, "the wave runs")
@@ -123,7 +122,7 @@ def test_a_policy_that_exceeds_a_message_reaches_every_worker_whole(
         loop.start(0)
         loop.wait_open(0)
         loop.import_people(USERS[:1200])
-        wait_until(lambda: len(loop.read(SHARD_CHANGELOG)) >= 1200, 60, "people are known")
+        loop.wait_profiles(1200)
         with Sender(loop) as sender:
             loop.apply(of)
             wait_for_waves(loop, 1, 150)

@@ -13,7 +13,7 @@ from schemas.records import UserEvent
 from schemas.topics import SEND_DECISIONS, USER_EVENTS
 from tests.bench.figures import Figure, write_figures
 from tests.bench.speed.latency import Latencies, measure, peer
-from tests.kafka.harness import EVENTS, Deployment, campaign, deployment, wait_until
+from tests.kafka.harness import EVENTS, Deployment, campaign, deployment
 
 ROUNDS = 3
 WARM_ROUNDS = 2
@@ -74,9 +74,7 @@ def prepare(loop: Deployment) -> None:
     loop.wait_open(0)
     loop.import_people(USERS)
     loop.apply(CART)
-    wait_until(
-        lambda: sum(key[1].startswith(b"p") for key in loop.state()) == len(USERS), 60, "profiles"
-    )
+    loop.wait_profiles(len(USERS))
     source, target = (loop.prefix + topic.name for topic in (USER_EVENTS, SEND_DECISIONS))
     for number in range(WARM_ROUNDS):  # a broker is slow until its code is compiled
         warm = timed(loop, source, target, f"warm-{number}", loop.users)
