@@ -3,7 +3,6 @@
 import sys
 from typing import Annotated
 
-import structlog
 import typer
 
 from schemas.errors import GroundswellError
@@ -21,6 +20,7 @@ from streams.commands import (
 )
 from streams.commands.demo import demo
 from streams.commands.replay import replay
+from streams.logs import log_to_stderr
 from streams.settings import load_settings
 
 __all__ = ["app", "main"]
@@ -65,19 +65,7 @@ def worker(
 
 def main() -> None:
     """Run the command; an error that a user can act on is one line on standard error."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer()
-            if sys.stderr.isatty()
-            else structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(20),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-    )
+    log_to_stderr()
     try:
         app()
     except GroundswellError as error:

@@ -17,6 +17,7 @@ import structlog
 from confluent_kafka.admin import AdminClient
 
 from schemas.errors import TopicError
+from streams.logs import log_to_stderr
 from streams.simulation.sender import Answers, run_sender
 from streams.simulation.source import run_source
 from streams.simulation.world import Company
@@ -31,15 +32,7 @@ TOPICS_S = 60.0
 def main() -> int:
     """Run the company until it is asked to stop, or a part of it fails; the exit code."""
     given = _arguments()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-    )
+    log_to_stderr()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -78,7 +78,7 @@ def test_what_was_deleted_while_a_worker_was_away_for_long_does_not_come_back(
         deployed.start(0)
         deployed.wait_open(0)
         deployed.import_people(people)
-        wait_until(lambda: _people(deployed) == len(people), 60, "the people are imported")
+        deployed.wait_profiles(len(people), 60)
         with Sender(deployed) as sender:
             # Open decisions are state until the horizon; then they are deleted.
             deployed.apply(
@@ -138,10 +138,6 @@ def test_what_was_deleted_while_a_worker_was_away_for_long_does_not_come_back(
         seen("stores wiped", wiped, "stores"),
     ]
     row.keep()
-
-
-def _people(deployed: Deployment) -> int:
-    return sum(key.startswith(b"p") for _, key in deployed.state())
 
 
 def _ledgers(deployed: Deployment) -> bool:

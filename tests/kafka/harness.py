@@ -248,11 +248,13 @@ class Deployment:
             producer.poll(0)
         producer.flush()
 
-    def wait_profiles(self, number: int) -> None:
-        """Wait until so many users have a profile: a wave asks those alone that are there."""
-        wait_until(
-            lambda: sum(key[1].startswith(b"p") for key in self.state()) >= number, 120, "profiles"
-        )
+    def profiles(self) -> dict[tuple[int, bytes], bytes]:
+        """Profiles by shard and key, by the changelog."""
+        return {key: value for key, value in self.state().items() if key[1].startswith(b"p")}
+
+    def wait_profiles(self, number: int, timeout_s: float = 120) -> None:
+        """Wait until just so many users have a profile: a wave asks those alone that are there."""
+        wait_until(lambda: len(self.profiles()) == number, timeout_s, f"{number} profiles")
 
     def apply(self, campaign: Campaign) -> None:
         producer = self.producer(partitioner="murmur2_random")

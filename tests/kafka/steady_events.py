@@ -18,7 +18,7 @@ from streams.core.profiles import event_key
 __all__ = ["TRIGGER", "Event", "Plan", "SteadyEvents"]
 
 TRIGGER = "cart-abandoned"
-STOP_S = 60.0
+ANSWER_S = 60.0
 
 Event = tuple[str, int, float]  # user, event key, when it was due by the machine's steady clock
 
@@ -57,7 +57,7 @@ class SteadyEvents:
         """Begin; returns once the process can produce."""
         self._process.start()
         self._theirs.close()
-        self._receive(STOP_S)
+        self._receive(ANSWER_S)
 
     def assert_sound(self) -> None:
         """It still produces."""
@@ -68,15 +68,15 @@ class SteadyEvents:
     def stop(self) -> tuple[list[Event], float]:
         """End it; what was produced, and by how many seconds it was late at most."""
         self._told.send("stop")
-        found: tuple[list[Event], float] = self._receive(STOP_S)
-        self._process.join(STOP_S)
+        found: tuple[list[Event], float] = self._receive(ANSWER_S)
+        self._process.join(ANSWER_S)
         return found
 
     def end(self) -> None:
         """End it, whatever it does."""
         if self._process.is_alive():
             self._process.kill()
-            self._process.join(STOP_S)
+            self._process.join(ANSWER_S)
 
     def _receive(self, seconds: float) -> tuple[list[Event], float]:
         assert self._told.poll(seconds), "the process of the events does not answer"

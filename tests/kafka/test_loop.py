@@ -61,7 +61,7 @@ def test_a_campaign_learns_in_waves_and_a_restart_continues_with_the_same_state(
     loop.start(0)
     loop.wait_open(0)
     loop.import_people(USERS)
-    wait_until(lambda: len(profiles(loop)) == len(USERS), 30, "all profiles are folded")
+    loop.wait_profiles(len(USERS), 30)
     with Sender(loop) as sender:
         loop.apply(campaign())
         wait_for_waves(loop, 2)
@@ -71,17 +71,13 @@ def test_a_campaign_learns_in_waves_and_a_restart_continues_with_the_same_state(
     assert loop.snapshot().version >= 2
 
     before = {topic: loop.state(topic) for topic in (CAMPAIGN_CHANGELOG,)}
-    people = profiles(loop)
+    people = loop.profiles()
     assert loop.terminate(0) == 0
     loop.start(0)
     loop.wait_open(0, times=2)
     assert {topic: loop.state(topic) for topic in (CAMPAIGN_CHANGELOG,)} == before
-    assert profiles(loop) == people
+    assert loop.profiles() == people
     assert len(loop.decisions()) == len(USERS)
-
-
-def profiles(loop: Deployment) -> dict[tuple[int, bytes], bytes]:
-    return {key: value for key, value in loop.state().items() if key[1].startswith(b"p")}
 
 
 def test_three_workers_own_each_partition_number_of_all_user_topics_together(loop):
@@ -123,7 +119,7 @@ def test_a_worker_killed_in_the_middle_of_a_wave_loses_and_doubles_nothing(
         for worker in range(3):
             loop.wait_open(worker)
         loop.import_people(USERS)
-        wait_until(lambda: len(profiles(loop)) == len(USERS), 40, "all profiles are folded")
+        loop.wait_profiles(len(USERS), 40)
         with Sender(loop) as sender:
             loop.apply(campaign())
             wait_until(lambda: len(loop.read(SEND_DECISIONS)) > 100, 30, "the wave has begun")
@@ -143,7 +139,7 @@ def test_workers_come_and_go_under_load_and_none_exits_that_was_not_asked_to(loo
     loop.start(0)
     loop.wait_open(0)
     loop.import_people(USERS[:1200])
-    wait_until(lambda: len(profiles(loop)) == 1200, 30, "the first profiles are folded")
+    loop.wait_profiles(1200, 30)
     with Sender(loop) as sender:
         loop.apply(campaign(waves=6, wave_deadline_ms=300_000, audience_users=USERS))
         for worker in (1, 2):
@@ -156,12 +152,12 @@ def test_workers_come_and_go_under_load_and_none_exits_that_was_not_asked_to(loo
         wait_for_waves(loop, 6, 180)
     assert all(process.poll() is None for process in loop.workers.values())
     assert_exact(loop, sender, USERS)
-    wait_until(lambda: len(profiles(loop)) == len(USERS), 30, "all profiles are folded")
+    loop.wait_profiles(len(USERS), 30)
 
 
 def test_users_stand_in_the_shard_that_murmur2_says_whatever_wrote_them(loop):
     loop.start(0)
     loop.wait_open(0)
     loop.import_people(USERS[:300])  # by CRC32, into three partitions
-    wait_until(lambda: len(profiles(loop)) == 300, 30, "all profiles are folded")
-    assert all(number == partition_of(key[1:].decode(), 4) for number, key in profiles(loop))
+    loop.wait_profiles(300, 30)
+    assert all(number == partition_of(key[1:].decode(), 4) for number, key in loop.profiles())

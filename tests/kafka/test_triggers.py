@@ -52,13 +52,9 @@ def abandon(loop: Deployment, users: list[str], number: int = 0) -> list[UserEve
     return events
 
 
-def wait_for_people(loop: Deployment) -> None:
+def import_everybody(loop: Deployment) -> None:
     loop.import_people(USERS)
-
-    def folded() -> bool:
-        return sum(key[1].startswith(b"p") for key in loop.state()) == len(USERS)
-
-    wait_until(folded, 40, "all profiles are folded")
+    loop.wait_profiles(len(USERS), 40)
 
 
 def test_events_are_answered_once_and_learned_from_while_a_worker_is_killed(loop):
@@ -66,7 +62,7 @@ def test_events_are_answered_once_and_learned_from_while_a_worker_is_killed(loop
         loop.start(worker)
     for worker in range(2):
         loop.wait_open(worker)
-    wait_for_people(loop)
+    import_everybody(loop)
     with Sender(loop) as sender:
         loop.apply(TRIGGERED)
         wait_until(lambda: bool(loop.reports()), 30, "the first wave has begun")
@@ -106,7 +102,7 @@ def test_a_triggered_send_does_not_wait_for_the_commit_interval(kafka, namespace
     with deployment(kafka, namespace, tmp_path, settings=settings, source_partitions=1) as loop:
         loop.start(0)
         loop.wait_open(0)
-        wait_for_people(loop)
+        import_everybody(loop)
         loop.apply(TRIGGERED)
         wait_until(lambda: len(loop.reports()) == 1, 30, "the first wave has begun")
         abandon(loop, USERS[:50])
@@ -126,7 +122,7 @@ def test_a_triggered_send_does_not_wait_for_the_commit_interval(kafka, namespace
 def test_a_campaign_with_no_send_fatigue_and_clipped_rewards_begins_with_what_another_learned(loop):
     loop.start(0)
     loop.wait_open(0)
-    wait_for_people(loop)
+    import_everybody(loop)
     choosing = campaign(
         campaign_id="summer",
         no_send=True,
