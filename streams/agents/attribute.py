@@ -237,7 +237,7 @@ class Attribute:
         note_kind(profile, reward.kind, reward.occurred_at_ms)
         if entry is None:
             FEEDBACK.labels("unmatched").inc()
-        elif not self._credit(reward, entry, ledger, profile, gathered):
+        elif not self._credit(reward, entry, ledger, gathered):
             return (
                 f"a {reward.kind} of value {reward.value} makes a reward that is too large to "
                 "learn from: lower its weight in the campaign"
@@ -250,9 +250,7 @@ class Attribute:
         return None
 
     @staticmethod
-    def _credit(
-        reward: Reward, entry: Entry, ledger: Ledger, profile: Profile, gathered: Gathered
-    ) -> bool:
+    def _credit(reward: Reward, entry: Entry, ledger: Ledger, gathered: Gathered) -> bool:
         """Credit feedback; False where it cannot be."""
         campaign = gathered.campaign(entry)
         result = credit(entry, reward, campaign)
@@ -273,14 +271,14 @@ class Attribute:
             earned = reward_of(entry, campaign)
             gathered.correct_early(reward.user_id, entry, earned, reward.occurred_at_ms)
         elif result.verdict is Verdict.UNDELIVERED:
-            take_back_send(profile, entry.decided_at_ms)
+            take_back_send(ledger, entry.decided_at_ms)
             if campaign.fatigue_size:
                 before_ms = last_sent_ms(ledger, entry)
-                take_back_action(profile, entry.campaign_id, entry.action, before_ms)
+                take_back_action(ledger, entry.campaign_id, entry.action, before_ms)
         elif result.verdict is Verdict.DELIVERED:
-            note_send(profile, entry.decided_at_ms)
+            note_send(ledger, entry.decided_at_ms)
             if campaign.fatigue_size:
-                note_action(profile, entry.campaign_id, entry.action, entry.decided_at_ms)
+                note_action(ledger, entry.campaign_id, entry.action, entry.decided_at_ms)
         return result.verdict is not Verdict.TOO_LARGE
 
 
@@ -308,10 +306,10 @@ class CloseDue:
                 self._close(tx, timer, ledger, gathered)
             else:
                 self._forget(timer, ledger, gathered)
-            if ledger.entries:
-                store(tx, ledger_key(timer.user), ledger)
-            else:
+            if ledger.empty:
                 tx.delete(ledger_key(timer.user))
+            else:
+                store(tx, ledger_key(timer.user), ledger)
         gathered.tell()
         return handled >= MOST_DUE
 

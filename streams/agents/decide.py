@@ -21,13 +21,13 @@ from streams.agents.state import (
     active_key,
     done_key,
     load,
-    loaded,
     open_triggers,
-    profile_key,
     store,
     store_wave,
+    user_state,
     wave_key,
 )
+from streams.core.ledger import Ledger
 from streams.core.profiles import Profile
 from streams.core.waves import Wave
 from streams.kafka.transaction import Incoming, Transaction
@@ -105,10 +105,10 @@ class DecideChunk:
         wave = self._pinned.wave(start) if status == "active" else None
         if wave is None:
             return False
-        people, ended = self._next_people(tx, running, wave)
+        people, ledgers, ended = self._next_people(tx, running, wave)
         choices = wave.decide(people, running.chunk, now_ms, shut_templates(start.campaign, newest))
         running.chunk += 1
-        tallies = send(tx, running, choices, now_ms)
+        tallies = send(tx, running, choices, ledgers, now_ms)
         if ended:
             self._finish(tx, running, tallies)
         else:
@@ -119,17 +119,18 @@ class DecideChunk:
 
     def _next_people(
         self, tx: Transaction, running: RunningWave, wave: Wave
-    ) -> tuple[list[tuple[str, Profile]], bool]:
+    ) -> tuple[list[tuple[str, Profile]], dict[str, Ledger], bool]:
         """The next users of the instalment, and whether they are the last; moves the cursor."""
         people: list[tuple[str, Profile]] = []
+        ledgers: dict[str, Ledger] = {}
         for looked, (cursor, user, raw) in enumerate(self._candidates(tx, running), start=1):
             running.cursor = cursor
             if wave.audience.in_instalment(user):
-                state = raw if raw is not None else tx.get(profile_key(user))
-                people.append((user, Profile() if state is None else loaded(state, Profile)))
+                profile, ledgers[user] = user_state(tx, user, raw)
+                people.append((user, profile))
             if len(people) >= self._chunk_size or looked >= LOOKED_AT * self._chunk_size:
-                return people, False
-        return people, True
+                return people, ledgers, False
+        return people, ledgers, True
 
     @staticmethod
     def _candidates(

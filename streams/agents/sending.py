@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -18,8 +18,6 @@ from streams.agents.state import (
     CLOSE,
     RunningWave,
     ledger_key,
-    load,
-    profile_key,
     store,
     timer_key,
 )
@@ -118,14 +116,24 @@ class PinnedWaves:
 
 
 def send(
-    tx: Transaction, running: RunningWave, choices: Sequence[Choice], now_ms: int
+    tx: Transaction,
+    running: RunningWave,
+    choices: Sequence[Choice],
+    ledgers: Mapping[str, Ledger],
+    now_ms: int,
 ) -> list[Tally]:
-    """Send a wave's decisions and count them in; gives what they add to its report."""
+    """Send a wave's decisions and count them in; gives what they add to its report.
+
+    Parameters
+    ----------
+    ledgers
+        By user, as they were when the decisions were made; changed here.
+    """
     early = running.start.campaign.learn_at == "decision"
     for choice in choices:
         if choice.entry is not None:
             choice.entry.told = early
-        _emit(tx, choice, running.start.campaign)
+        _emit(tx, choice, ledgers[choice.decision.user_id], running.start.campaign)
     running.decided += len(choices)
     opened = sum(choice.entry is not None for choice in choices)
     running.open += opened
@@ -149,7 +157,7 @@ def _unanswered(choice: Choice) -> Outcome:
     )
 
 
-def _emit(tx: Transaction, choice: Choice, campaign: Campaign) -> None:
+def _emit(tx: Transaction, choice: Choice, ledger: Ledger, campaign: Campaign) -> None:
     """Send a decision, and keep it open where something was sent."""
     decision, entry = choice.decision, choice.entry
     tx.emit(
@@ -162,15 +170,12 @@ def _emit(tx: Transaction, choice: Choice, campaign: Campaign) -> None:
     if entry is None:
         return
     user = decision.user_id
-    ledger = load(tx, ledger_key(user), Ledger) or Ledger()
     ledger.entries.append(entry)
-    store(tx, ledger_key(user), ledger)
     if decision.action != NO_SEND:
-        profile = choice.profile
-        note_send(profile, decision.decided_at_ms)
+        note_send(ledger, decision.decided_at_ms)
         if campaign.fatigue_size:
-            note_action(profile, campaign.campaign_id, decision.action, decision.decided_at_ms)
-        store(tx, profile_key(user), profile)
+            note_action(ledger, campaign.campaign_id, decision.action, decision.decided_at_ms)
+    store(tx, ledger_key(user), ledger)
     due_ms = decision.decided_at_ms + campaign.closes_after_ms
     tx.put(timer_key(due_ms, CLOSE, user, decision.decision_id), b"")
 

@@ -3,7 +3,8 @@
 ======================================  ===================================================
 user shard
 ``p`` user                              profile
-``l`` user                              ledger: open and correctable decisions
+``l`` user                              ledger: open and correctable decisions, and when it was sent
+                                        what
 ``w`` campaign, wave                    the wave as it runs here (`RunningWave`)
 ``m`` campaign, wave, number            the users that it lists, in blocks
 ``a`` campaign, wave                    marks a wave that still has users to decide for
@@ -72,6 +73,7 @@ __all__ = [
     "triggering_key",
     "update_key",
     "update_prefix",
+    "user_state",
     "waiting_key",
     "waiting_prefix",
     "wave_key",
@@ -188,6 +190,21 @@ def loaded(raw: bytes, kind: type[S]) -> S:
         decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind)
     value: S = decoder.decode(raw)
     return value
+
+
+def user_state(state: State, user: str, raw: bytes | None = None) -> tuple[Profile, Ledger]:
+    """A user's profile, with what the ledger knows of sends, and the ledger.
+
+    Parameters
+    ----------
+    raw
+        What stands under the profile's key, where that was met on the way.
+    """
+    raw = raw if raw is not None else state.get(profile_key(user))
+    profile = Profile() if raw is None else loaded(raw, Profile)
+    ledger = load(state, ledger_key(user), Ledger) or Ledger()
+    profile.sends, profile.sent_at = ledger.sends, ledger.sent_at
+    return profile, ledger
 
 
 def store(state: State, key: bytes, value: object) -> None:

@@ -15,19 +15,19 @@ from streams.agents.state import (
     Trigger,
     Triggering,
     load,
-    profile_key,
     read_waiting,
     rest_key,
     store,
     store_wave,
     timer_key,
     triggering_key,
+    user_state,
     waiting_key,
     waiting_prefix,
     wave_key,
 )
 from streams.core.learning import add_tallies
-from streams.core.profiles import Profile, event_key
+from streams.core.profiles import event_key
 from streams.core.waves import Choice, Wave
 from streams.kafka.transaction import Transaction
 
@@ -166,7 +166,8 @@ class Triggers:
             and wave.audience.lists(trigger.user)
             and not _rests(tx, trigger, campaign.campaign_id)
         }
-        people = [(user, load(tx, profile_key(user), Profile) or Profile()) for user in may]
+        known = {user: user_state(tx, user) for user in may}
+        people = [(user, profile) for user, (profile, _) in known.items()]
         newest = self._known.campaign(campaign.campaign_id)
         shut = shut_templates(campaign, newest)
         events = {user: trigger.event for user, trigger in may.items()}
@@ -174,7 +175,9 @@ class Triggers:
         if not choices:
             return
         running.chunk += 1
-        running.untold = add_tallies([*running.untold, *send(tx, running, choices, now_ms)])
+        ledgers = {user: ledger for user, (_, ledger) in known.items()}
+        sent = send(tx, running, choices, ledgers, now_ms)
+        running.untold = add_tallies([*running.untold, *sent])
         if campaign.trigger_every_ms:
             for choice in choices:
                 _rest(tx, choice, may[choice.decision.user_id], campaign.trigger_every_ms)

@@ -89,10 +89,27 @@ class Entry(msgspec.Struct, array_like=True):
 
 
 class Ledger(msgspec.Struct, array_like=True):
-    """A user's entries, and the ids of feedback that they contain. State, as MessagePack."""
+    """What a user was sent, and what came back. State of a shard, as MessagePack.
+
+    Attributes
+    ----------
+    entries
+        Decisions that are open or can be corrected.
+    seen
+        Ids of feedback that they contain, with their times.
+    sends, sent_at
+        As in `Profile`.
+    """
 
     entries: list[Entry] = []
     seen: dict[int, int] = {}
+    sends: list[int] = []
+    sent_at: dict[str, int] = {}
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to be kept."""
+        return not (self.entries or self.sends or self.sent_at)
 
 
 class Verdict(StrEnum):

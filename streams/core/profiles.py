@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from operator import itemgetter
+from typing import Protocol
 
 import msgspec
 
@@ -19,6 +20,7 @@ __all__ = [
     "MOST_SENDS",
     "UNSUBSCRIBE",
     "Profile",
+    "Sent",
     "action_key",
     "event_key",
     "fold_event",
@@ -40,6 +42,22 @@ UNSUBSCRIBE = "unsubscribe"  # feedback after which a channel is left
 EVERYWHERE = ""  # stands for all channels, in `left`
 
 
+class Sent(Protocol):
+    """What a user was sent.
+
+    Attributes
+    ----------
+    sends
+        When it was something, in milliseconds, newest last.
+    sent_at
+        By campaign and template (`action_key`), where the campaign minds repetition: when the
+        user was sent it last, in milliseconds.
+    """
+
+    sends: list[int]
+    sent_at: dict[str, int]
+
+
 class Profile(msgspec.Struct, array_like=True, gc=False):
     """What is known of a user. State of a shard, as MessagePack.
 
@@ -54,11 +72,9 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     left
         Channels that the user unsubscribed from: since when, in milliseconds. `EVERYWHERE` stands
         for all of them, whatever contacts come later.
-    sends
-        When the user was sent something, in milliseconds, newest last.
-    sent_at
-        By campaign and template (`action_key`), where the campaign minds repetition: when the
-        user was sent it last, in milliseconds.
+    sends, sent_at
+        What the user was sent (`Sent`). A shard keeps it in the user's ledger, which each decision
+        writes, and puts it in where one is made: under the profile's key both are empty.
     seen
         Hashes of the ids of events that are contained, with their times.
     """
@@ -127,9 +143,9 @@ def note_kind(profile: Profile, kind: str, at_ms: int) -> None:
         profile.counts[kind] = (count + 1, max(last, at_ms))
 
 
-def note_send(profile: Profile, at_ms: int) -> None:
+def note_send(sent: Sent, at_ms: int) -> None:
     """Note that something was sent to the user at this time."""
-    profile.sends = sorted([*profile.sends, at_ms])[-MOST_SENDS:]
+    sent.sends = sorted([*sent.sends, at_ms])[-MOST_SENDS:]
 
 
 def action_key(campaign_id: str, action: str) -> str:
@@ -137,29 +153,27 @@ def action_key(campaign_id: str, action: str) -> str:
     return f"{campaign_id}/{action}"
 
 
-def note_action(profile: Profile, campaign_id: str, action: str, at_ms: int) -> None:
+def note_action(sent: Sent, campaign_id: str, action: str, at_ms: int) -> None:
     """Note that a template was sent; above the bound the one that was sent first is forgotten."""
     name = action_key(campaign_id, action)
-    latest = max(at_ms, profile.sent_at.pop(name, at_ms))
-    if len(profile.sent_at) >= MOST_ACTIONS:
-        del profile.sent_at[min(profile.sent_at, key=profile.sent_at.__getitem__)]
-    profile.sent_at[name] = latest
+    latest = max(at_ms, sent.sent_at.pop(name, at_ms))
+    if len(sent.sent_at) >= MOST_ACTIONS:
+        del sent.sent_at[min(sent.sent_at, key=sent.sent_at.__getitem__)]
+    sent.sent_at[name] = latest
 
 
-def take_back_action(
-    profile: Profile, campaign_id: str, action: str, before_ms: int | None
-) -> None:
+def take_back_action(sent: Sent, campaign_id: str, action: str, before_ms: int | None) -> None:
     """The last send of a template did not arrive: the one before it is the last; None for none."""
     name = action_key(campaign_id, action)
-    profile.sent_at.pop(name, None)
+    sent.sent_at.pop(name, None)
     if before_ms is not None:
-        profile.sent_at[name] = before_ms
+        sent.sent_at[name] = before_ms
 
 
-def take_back_send(profile: Profile, at_ms: int) -> None:
+def take_back_send(sent: Sent, at_ms: int) -> None:
     """One of the sends of this time did not arrive: it does not count against a cap."""
-    if at_ms in profile.sends:
-        profile.sends.remove(at_ms)
+    if at_ms in sent.sends:
+        sent.sends.remove(at_ms)
 
 
 def leave(profile: Profile, channel: str | None, at_ms: int) -> None:

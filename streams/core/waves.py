@@ -33,7 +33,6 @@ class Choice:
 
     decision: Decision
     entry: Entry | None  # None: a rule sends nothing, and nothing is learned of it
-    profile: Profile  # the user's, as it was when the decision was made
 
 
 class Wave:
@@ -198,7 +197,7 @@ class Wave:
             variables={} if template is None else template.variables,
         )
         if row is None:
-            return Choice(decision=decision, entry=None, profile=profile)
+            return Choice(decision=decision, entry=None)
         ranks, actions = self._open_to(rule.eligible)
         entry = Entry(
             decision_id=decision.decision_id,
@@ -217,7 +216,7 @@ class Wave:
             channel=channel,
             features=features,
         )
-        return Choice(decision=decision, entry=entry, profile=profile)
+        return Choice(decision=decision, entry=entry)
 
     def _open_to(self, eligible: tuple[bool, ...]) -> tuple[list[int], list[str]]:
         """Rows and names of the actions that the policy chose from."""

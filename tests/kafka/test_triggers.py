@@ -12,8 +12,9 @@ import pytest
 from schemas.hashing import decision_id
 from schemas.records import UserEvent
 from schemas.topics import DEAD_LETTERS, LEARNING_EXAMPLES, POLICY_SNAPSHOTS, WAVE_REPORTS
+from streams.core.ledger import Ledger
 from streams.core.policies import from_bytes
-from streams.core.profiles import Profile, event_key
+from streams.core.profiles import event_key
 from tests.kafka.harness import EVENTS, Deployment, Sender, campaign, deployment, wait_until
 
 USERS = [f"user-{number:05d}" for number in range(600)]
@@ -158,8 +159,8 @@ def test_a_campaign_with_no_send_fatigue_and_clipped_rewards_begins_with_what_an
         if d.action != "no-send":
             last[d.user_id, f"{d.campaign_id}/{d.action}"] = d.decided_at_ms
     for (_, key), raw in loop.state().items():
-        if key.startswith(b"p"):
-            sent_at = msgspec.msgpack.decode(raw, type=Profile).sent_at
+        if key.startswith(b"l"):
+            sent_at = msgspec.msgpack.decode(raw, type=Ledger).sent_at
             user = key[1:].decode()
             assert sent_at == {name: ms for (who, name), ms in last.items() if who == user}
     first = next(

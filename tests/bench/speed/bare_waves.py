@@ -13,9 +13,9 @@ from confluent_kafka import Producer, TopicPartition
 from schemas.avro_schemas import fingerprint, parsed_schema
 from schemas.hashing import decision_id, partition_of
 from schemas.topics import SEND_DECISIONS, SHARD_CHANGELOG
-from streams.agents.state import CLOSE, ledger_key, profile_key, timer_key
+from streams.agents.state import CLOSE, ledger_key, timer_key
 from streams.core.ledger import Entry, Ledger
-from streams.core.profiles import Profile, note_send
+from streams.core.profiles import Profile
 from streams.kafka.read import groupless_reader
 from tests.bench.speed.stage import Stage
 from tests.bench.speed.wave_work import CAMPAIGN, FEATURES, HOUR_MS, TEMPLATES
@@ -115,7 +115,7 @@ def decide_without_thinking(stage: Stage, count: int) -> float:
                 user, partition = message.key().decode(), message.partition()
                 profile = load(message.value())
                 decision = loop.decide(user, profile.contacts["email"], partition)
-                _keep_open(loop, dump, user, profile, decision, partition)
+                _keep_open(loop, dump, user, decision, partition)
                 loop.producer.poll(0)
             loop.producer.commit_transaction(30)
             done += len(messages)
@@ -125,10 +125,8 @@ def decide_without_thinking(stage: Stage, count: int) -> float:
         reader.close()
 
 
-def _keep_open(
-    loop: _Loop, dump: Any, user: str, profile: Profile, decision: dict[str, Any], partition: int
-) -> None:
-    """Write what the worker keeps of an open decision: ledger, profile and timer."""
+def _keep_open(loop: _Loop, dump: Any, user: str, decision: dict[str, Any], partition: int) -> None:
+    """Write what the worker keeps of an open decision: ledger and timer."""
     at_ms, name = decision["decided_at_ms"], decision["decision_id"]
     entry = Entry(
         decision_id=name,
@@ -146,8 +144,11 @@ def _keep_open(
         encoder_version=decision["encoder_version"],
         channel="email",
     )
-    note_send(profile, at_ms)
     produce = loop.producer.produce
-    produce(loop.state, dump(Ledger(entries=[entry])), ledger_key(user), partition=partition)
-    produce(loop.state, dump(profile), profile_key(user), partition=partition)
+    produce(
+        loop.state,
+        dump(Ledger(entries=[entry], sends=[at_ms])),
+        ledger_key(user),
+        partition=partition,
+    )
     produce(loop.state, b"", timer_key(at_ms, CLOSE, user, name), partition=partition)

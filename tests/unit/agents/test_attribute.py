@@ -12,7 +12,7 @@ from schemas.ids import TIME_MARKER
 from schemas.records import Reward
 from schemas.topics import LEARNING_EXAMPLES, LEARNING_UPDATES
 from streams.agents.attribute import MOST_DUE, Attribute, CloseDue
-from streams.agents.state import RunningWave, ledger_key, profile_key, wave_key
+from streams.agents.state import RunningWave, ledger_key, user_state, wave_key
 from streams.core.encoding import ContextEncoder
 from streams.core.learning import add_tallies, examples_in, fold_updates
 from streams.core.ledger import Ledger
@@ -68,7 +68,7 @@ def close(shard: MemoryShard, now_ms: int = CLOSES):
 
 
 def profile(shard: MemoryShard, user: str = ANN) -> Profile:
-    return shard.load(profile_key(user), Profile)
+    return user_state(shard.begin(), user)[0]
 
 
 # ---- closing
@@ -241,7 +241,7 @@ def test_who_unsubscribes_by_a_link_beyond_the_horizon_is_not_written_to_again()
     shard, decisions = wave_of(ANN)
     close(shard, NOON + 10**7)
     close(shard, NOON + 10**8)
-    assert shard.load(ledger_key(ANN), Ledger) is None
+    assert shard.load(ledger_key(ANN), Ledger).entries == []
     late = click(decisions[ANN], 2 * 10**7, "unsubscribe")
     assert refusals(shard.apply(joining(NOON + 10**8), [late])) == []
     assert profile(shard).unsubscribed("email")
@@ -298,7 +298,8 @@ def test_nothing_is_left_of_a_wave_that_nothing_can_correct():
     close(shard)
     assert shard.load(wave_key("spring", 0), RunningWave).held == 2
     close(shard, NOON + 1_000_000)
-    assert [key[:1] for key in shard.keys(b"")] == [b"d", b"p", b"p"]
+    assert [key[:1] for key in shard.keys(b"")] == [b"d", b"l", b"l", b"p", b"p"]
+    assert shard.load(ledger_key(ANN), Ledger) == Ledger(sends=[NOON])
     assert decided(shard, SPRING) == []  # and it is not started again
 
 
