@@ -33,6 +33,7 @@ log = structlog.get_logger()
 META = b"!meta"
 MARKER = b"!marker"
 STANDSTILL_S = 60.0  # a restore that gets nothing for so long fails
+FLUSH_S = 600.0  # a killed process left so much to be read again, if it wrote that little
 POSITION = b"!position"  # only in RocksDB: how far in the changelog it has come
 
 Handler = Callable[[Transaction, Sequence[Incoming]], None]
@@ -103,6 +104,7 @@ class Shard:
         )
         self._using = threading.Lock()
         self._producer.fence()
+        self._flushed_at = time.monotonic()
         self._store = Store(config.directory / kind.name / str(number), config.store_options)
         try:
             # A record of our own: the restore reads up to it.
@@ -255,10 +257,16 @@ class Shard:
 
         Behind the last record of an input stand the ends of transactions. Once retention has
         emptied the log it starts behind them: they must not be taken for records that are missing.
+
+        Now and then the store is written to its files: where little is written they would be as
+        old as the process, and in doubt once it is killed.
         """
         with self._using:
             if self.read_to != self.meta.read:
                 self._commit_all(self._begin(), applied={})
+            if time.monotonic() - self._flushed_at > FLUSH_S:
+                self._store.flush()
+                self._flushed_at = time.monotonic()
 
     def _begin(self) -> Transaction:
         return Transaction(

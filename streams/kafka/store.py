@@ -1,7 +1,13 @@
-"""A shard's local state: RocksDB as a cache of the changelog."""
+"""A shard's local state: RocksDB as a cache of the changelog.
+
+It keeps no log of its own: what a killed process had not yet written to files is read again from
+the changelog. That is a prefix of all batches, in their order, so where the changelog is to be
+read from is found beside the state that belongs to it.
+"""
 
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -14,6 +20,7 @@ from rocksdict import (
     ReadOptions,
     WriteBatch,
     WriteBufferManager,
+    WriteOptions,
 )
 
 from schemas.errors import ShardError
@@ -72,13 +79,15 @@ class Store:
     def _open(self) -> Rdict:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            return Rdict(str(self._path), self._options.make(), access_type=AccessType.read_write())
+            db = Rdict(str(self._path), self._options.make(), access_type=AccessType.read_write())
         except Exception as error:
             raise ShardError(
                 f"the store in {self._path} does not open: {error}. If another process holds it, "
                 "stop that one; if the disk is full, free some; if it is damaged, delete it: the "
                 "changelog restores it"
             ) from error
+        db.set_write_options(_without_log())
+        return db
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key."""
@@ -86,12 +95,12 @@ class Store:
         return value
 
     def write(self, changes: Mapping[bytes, bytes | None]) -> None:
-        """Apply changes as one; None deletes.
+        """Apply changes as one; None deletes. They are in files some megabytes later.
 
         Raises
         ------
         ShardError
-            If the disk refuses, for instance because it is full.
+            If the disk refused what came before, for instance because it is full.
         """
         batch = WriteBatch(raw_mode=True)
         for key, value in changes.items():
@@ -99,8 +108,24 @@ class Store:
                 batch.delete(key)
             else:
                 batch.put(key, value)
-        try:
+        with self._told():
             self._db.write(batch)
+
+    def flush(self) -> None:
+        """Write all that was applied to files.
+
+        Raises
+        ------
+        ShardError
+            If the disk refuses.
+        """
+        with self._told():
+            self._db.flush()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
         except Exception as error:
             raise ShardError(
                 f"the store in {self._path} refuses to write: {error}. Free space on its disk and "
@@ -132,6 +157,12 @@ class Store:
             self._db.close()
         except Exception as error:  # noqa: BLE001 - rocksdict raises nothing more special
             log.warning("store_not_flushed", path=str(self._path), why=str(error))
+
+
+def _without_log() -> WriteOptions:
+    options = WriteOptions()
+    options.disable_wal = True
+    return options
 
 
 def _next_prefix(prefix: bytes) -> bytes | None:

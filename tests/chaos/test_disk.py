@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.kafka, pytest.mark.timeout(600)]
 SIZE_MB = 64
 ROOM_KB = 512  # what is left when the disk is filled
 CLEAR = "No space left on device"
+STORE_MB = 4  # of which half waits to be written to files: soon full under this load
 
 
 def ended(what: str, how: Ended) -> list[Figure]:
@@ -58,7 +59,9 @@ def damage(deployed: Deployment, disk: Path) -> Harm:
 def test_a_full_disk_ends_a_worker_and_nothing_is_lost(kafka, namespace, tmp_path: Path):
     with (
         small_disk(tmp_path / "worker-0", SIZE_MB) as disk,
-        deployment(kafka, namespace, tmp_path) as deployed,
+        deployment(
+            kafka, namespace, tmp_path, settings={"GROUNDSWELL_STORE_CACHE_MB": str(STORE_MB)}
+        ) as deployed,
     ):
         row = run(
             deployed,

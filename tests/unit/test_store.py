@@ -1,6 +1,8 @@
-"""A shard's store: bounded in memory, whole after a full disk."""
+"""A shard's store: bounded in memory, a prefix of what was written after a kill or a full disk."""
 
+import multiprocessing
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -21,22 +23,64 @@ def fill_store(store: Store, taken: list[int]) -> None:
         taken.append(len(taken))
 
 
-def test_a_full_disk_is_told_and_what_was_taken_is_there_when_it_has_room_again(tmp_path: Path):
+def whole(n: int) -> dict[bytes, bytes | None]:
+    """What the first n batches leave."""
+    return {key: value for number in range(n) for key, value in batch(number).items()}
+
+
+def held_in(path: Path) -> dict[bytes, bytes]:
+    store = Store(path, StoreOptions(1))
+    try:
+        return dict(store.scan(b""))
+    finally:
+        store.close()
+
+
+def test_a_full_disk_is_told_and_what_it_had_room_for_is_there_later(tmp_path: Path):
     with small_disk(tmp_path / "disk", 24) as disk:
-        store = Store(disk / "users" / "0", StoreOptions(1))
-        store.write(batch(999_999))
-        fill(disk, 512)
+        path = disk / "users" / "0"
+        store = Store(path, StoreOptions(1))
         taken: list[int] = []
+        for _ in range(700):  # more than a file's worth
+            store.write(batch(len(taken)))
+            taken.append(len(taken))
+        store.flush()
+        fill(disk, 512)
         with pytest.raises(ShardError, match=r"refuses to write: .*No space left.*Free space"):
             fill_store(store, taken)
-        assert taken
+        with pytest.raises(ShardError, match=r"refuses to write: .*Free space"):
+            store.flush()
         store.close()
         (disk / "filler").unlink()
-        again = Store(disk / "users" / "0", StoreOptions(1))
-        held = dict(again.scan(b""))
-        again.close()
-    whole = {key: value for number in [*taken, 999_999] for key, value in batch(number).items()}
-    assert held == whole
+        held = held_in(path)
+    n = len(held) // 10
+    assert 700 <= n < len(taken)
+    assert held == whole(n)
+
+
+def written_and_killed(path: Path, *, flushed: bool) -> None:
+    store = Store(path, StoreOptions(1))
+    for number in range(1_000):
+        store.write(batch(number))
+    if flushed:
+        store.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("flushed", [False, True])
+def test_a_killed_process_leaves_the_first_of_its_batches_in_their_order(
+    tmp_path: Path, flushed: bool
+):
+    process = multiprocessing.get_context("spawn").Process(
+        target=written_and_killed, args=(tmp_path / "0",), kwargs={"flushed": flushed}
+    )
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    held = held_in(tmp_path / "0")
+    n = len(held) // 10
+    assert held == whole(n)
+    assert n == 1_000 if flushed else 0 < n < 1_000
 
 
 def test_a_batch_is_whole_or_not_there_and_none_deletes(tmp_path: Path):
