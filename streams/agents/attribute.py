@@ -3,7 +3,7 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
-from itertools import groupby, islice, takewhile
+from itertools import groupby, islice
 
 from schemas.campaign import Campaign
 from schemas.ids import TIME_MARKER
@@ -21,14 +21,15 @@ from streams.agents.state import (
     REST,
     RunningWave,
     Timer,
+    due_of,
     ledger_key,
     load,
     profile_key,
-    read_timer,
+    put_timers,
+    read_timers,
     rest_key,
     store,
     store_wave,
-    timer_key,
     wave_key,
 )
 from streams.core.learning import (
@@ -69,7 +70,7 @@ from streams.kafka.transaction import Incoming, Transaction
 
 __all__ = ["Attribute", "CloseDue"]
 
-MOST_DUE = 2000  # timers handled in one transaction
+MOST_DUE = 2000  # timers handled in one transaction, and those that stand with the last
 
 
 class Gathered:
@@ -291,11 +292,9 @@ class CloseDue:
     def __call__(self, tx: Transaction) -> bool:
         """Handle what is due by the shard's event time; True if there is more."""
         gathered = Gathered(tx, self._clock.now_ms(tx.now_ms))
-        handled = 0
-        for key in _due(tx):
-            timer = read_timer(key)
-            tx.delete(key)
-            handled += 1
+        closed: dict[int, list[tuple[str, str]]] = {}  # by the time to forget them
+        due = _due(tx)
+        for timer in due:
             if timer.what == REST:
                 _end_rest(tx, timer)
                 continue
@@ -303,15 +302,19 @@ class CloseDue:
             if ledger is None:
                 continue
             if timer.what == CLOSE:
-                self._close(tx, timer, ledger, gathered)
+                forget_ms = self._close(timer, ledger, gathered)
+                if forget_ms is not None:
+                    closed.setdefault(forget_ms, []).append((timer.user, timer.decision_id))
             else:
                 self._forget(timer, ledger, gathered)
             if ledger.empty:
                 tx.delete(ledger_key(timer.user))
             else:
                 store(tx, ledger_key(timer.user), ledger)
+        for forget_ms, decisions in closed.items():
+            put_timers(tx, forget_ms, FORGET, decisions)
         gathered.tell()
-        return handled >= MOST_DUE
+        return len(due) >= MOST_DUE
 
     @staticmethod
     def _forget(timer: Timer, ledger: Ledger, gathered: Gathered) -> None:
@@ -321,10 +324,11 @@ class CloseDue:
         prune(ledger, timer.decision_id)
 
     @staticmethod
-    def _close(tx: Transaction, timer: Timer, ledger: Ledger, gathered: Gathered) -> None:
+    def _close(timer: Timer, ledger: Ledger, gathered: Gathered) -> int | None:
+        """Close a decision; gives when to forget it, None where it was closed before."""
         entry = next((e for e in ledger.entries if e.decision_id == timer.decision_id), None)
         if entry is None or entry.closed:
-            return
+            return None
         campaign = gathered.campaign(entry)
         known = entry.learned if entry.told else None
         delivered = close_entry(entry, campaign)
@@ -342,8 +346,7 @@ class CloseDue:
             )
         elif known:  # what never arrived has earned nothing
             gathered.correct_early(timer.user, entry, 0.0, timer.due_ms)
-        forget_ms = entry.decided_at_ms + campaign.correction_horizon_ms
-        tx.put(timer_key(max(forget_ms, timer.due_ms), FORGET, timer.user, timer.decision_id), b"")
+        return max(entry.decided_at_ms + campaign.correction_horizon_ms, timer.due_ms)
 
 
 def _end_rest(tx: Transaction, timer: Timer) -> None:
@@ -354,6 +357,12 @@ def _end_rest(tx: Transaction, timer: Timer) -> None:
         tx.delete(key)
 
 
-def _due(tx: Transaction) -> list[bytes]:
-    timers = islice((key for key, _ in tx.scan(b"t")), MOST_DUE)
-    return list(takewhile(lambda key: read_timer(key).due_ms <= tx.now_ms, timers))
+def _due(tx: Transaction) -> list[Timer]:
+    """Take what is due out of the state: so many timers, and those that stand with the last."""
+    due: list[Timer] = []
+    for key, raw in tx.scan(b"t"):
+        if len(due) >= MOST_DUE or due_of(key) > tx.now_ms:
+            break
+        due += read_timers(key, raw)
+        tx.delete(key)
+    return due

@@ -22,9 +22,9 @@ from streams.agents.state import (
     done_key,
     ledger_key,
     load,
+    put_timers,
     store,
     store_wave,
-    timer_key,
     wave_key,
 )
 from streams.core.encoding import ContextEncoder
@@ -148,7 +148,7 @@ class EnterLogged:
         ledger.entries.append(_entry_of(logged, start, context.tobytes()))
         store(tx, ledger_key(logged.user_id), ledger)
         due_ms = logged.decided_at_ms + start.campaign.closes_after_ms
-        tx.put(timer_key(due_ms, CLOSE, logged.user_id, logged.decision_id), b"")
+        put_timers(tx, due_ms, CLOSE, [(logged.user_id, logged.decision_id)])
         return True
 
     def _ledger(self, tx: Transaction, logged: LoggedDecision, campaign: Campaign) -> Ledger:

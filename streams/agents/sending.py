@@ -18,8 +18,8 @@ from streams.agents.state import (
     CLOSE,
     RunningWave,
     ledger_key,
+    put_timers,
     store,
-    timer_key,
 )
 from streams.core.encoding import LoadedRelease, release_label
 from streams.core.learning import Outcome, add_tallies, decision_tally
@@ -128,6 +128,8 @@ def send(
     ----------
     ledgers
         By user, as they were when the decisions were made; changed here.
+    now_ms
+        When the decisions were made.
     """
     early = running.start.campaign.learn_at == "decision"
     for choice in choices:
@@ -135,11 +137,13 @@ def send(
             choice.entry.told = early
         _emit(tx, choice, ledgers[choice.decision.user_id], running.start.campaign)
     running.decided += len(choices)
-    opened = sum(choice.entry is not None for choice in choices)
-    running.open += opened
-    running.held += opened
+    opened = [choice for choice in choices if choice.entry is not None]
+    running.open += len(opened)
+    running.held += len(opened)
+    named = [(choice.decision.user_id, choice.decision.decision_id) for choice in opened]
+    put_timers(tx, now_ms + running.start.campaign.closes_after_ms, CLOSE, named)
     if early and opened:
-        tell_early(tx, running, [_unanswered(c) for c in choices if c.entry is not None], now_ms)
+        tell_early(tx, running, [_unanswered(choice) for choice in opened], now_ms)
     made = Counter((choice.decision.reason, choice.decision.action) for choice in choices)
     return add_tallies(decision_tally(*what, count) for what, count in made.items())
 
@@ -176,8 +180,6 @@ def _emit(tx: Transaction, choice: Choice, ledger: Ledger, campaign: Campaign) -
         if campaign.fatigue_size:
             note_action(ledger, campaign.campaign_id, decision.action, decision.decided_at_ms)
     store(tx, ledger_key(user), ledger)
-    due_ms = decision.decided_at_ms + campaign.closes_after_ms
-    tx.put(timer_key(due_ms, CLOSE, user, decision.decision_id), b"")
 
 
 def shut_templates(pinned: Campaign, newest: Campaign | None) -> frozenset[str]:

@@ -9,7 +9,8 @@ user shard
 ``m`` campaign, wave, number            the users that it lists, in blocks
 ``a`` campaign, wave                    marks a wave that still has users to decide for
 ``d`` campaign, wave                    marks a wave of which nothing is left: not to start again
-``t`` time, what, user, decision        what is to be done at a time: close, forget, or end a rest
+``t`` time, what, user, decision        what is to be done at a time: close, forget, or end a rest;
+                                        and the others for which it is to be done then
 ``g`` campaign                          its waves that decide when an event comes (`Triggering`)
 ``q`` campaign, time, event, user       an event that waits for the policy that decides
 ``x`` user, campaign                    until when events of the user trigger nothing: milliseconds
@@ -30,7 +31,7 @@ campaign shard
 
 import dataclasses
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -53,6 +54,7 @@ __all__ = [
     "base_key",
     "campaign_key",
     "done_key",
+    "due_of",
     "dumped",
     "ended_key",
     "ended_prefix",
@@ -63,8 +65,9 @@ __all__ = [
     "loaded",
     "open_triggers",
     "profile_key",
+    "put_timers",
     "read_learned",
-    "read_timer",
+    "read_timers",
     "read_waiting",
     "rest_key",
     "store",
@@ -84,6 +87,7 @@ S = TypeVar("S")
 CLOSE = b"c"
 FORGET = b"f"
 REST = b"r"
+TOGETHER = 1000  # decisions under one timer's key
 
 _TIME = struct.Struct(">q")
 _UPDATE = struct.Struct(">iiq")
@@ -163,7 +167,7 @@ class Trigger(msgspec.Struct, frozen=True):
 
 
 class Timer(msgspec.Struct, array_like=True):
-    """A timer's key, taken apart."""
+    """What is to be done, at what time, for one decision."""
 
     due_ms: int
     what: bytes
@@ -172,6 +176,7 @@ class Timer(msgspec.Struct, array_like=True):
 
 
 _encode = msgspec.msgpack.Encoder().encode
+_others = msgspec.msgpack.Decoder(list[tuple[str, str]]).decode
 _decoders: dict[type, msgspec.msgpack.Decoder] = {  # type: ignore[type-arg]
     kind: msgspec.msgpack.Decoder(kind) for kind in (Profile, Ledger, RunningWave, Triggering)
 }
@@ -351,7 +356,27 @@ def timer_key(due_ms: int, what: bytes, user: str, decision_id: str) -> bytes:
     return b"t" + _TIME.pack(due_ms) + what + user.encode() + b"\0" + decision_id.encode()
 
 
-def read_timer(key: bytes) -> Timer:
-    """Take a timer's key apart."""
+def put_timers(
+    state: State, due_ms: int, what: bytes, decisions: Sequence[tuple[str, str]]
+) -> None:
+    """Have something done at a time for decisions, each a user and an id: one record for many."""
+    for first in range(0, len(decisions), TOGETHER):
+        (user, decision_id), *others = decisions[first : first + TOGETHER]
+        state.put(timer_key(due_ms, what, user, decision_id), _encode(others) if others else b"")
+
+
+def due_of(key: bytes) -> int:
+    """When what stands under a timer's key is due, in milliseconds."""
+    due_ms: int = _TIME.unpack_from(key, 1)[0]
+    return due_ms
+
+
+def read_timers(key: bytes, raw: bytes) -> list[Timer]:
+    """Take what stands under a timer's key apart."""
+    due_ms, what = due_of(key), key[9:10]
     user, _, decision_id = key[10:].rpartition(b"\0")
-    return Timer(_TIME.unpack_from(key, 1)[0], key[9:10], user.decode(), decision_id.decode())
+    others = _others(raw) if raw else []
+    return [
+        Timer(due_ms, what, user.decode(), decision_id.decode()),
+        *(Timer(due_ms, what, *other) for other in others),
+    ]

@@ -15,11 +15,11 @@ from streams.agents.state import (
     Trigger,
     Triggering,
     load,
+    put_timers,
     read_waiting,
     rest_key,
     store,
     store_wave,
-    timer_key,
     triggering_key,
     user_state,
     waiting_key,
@@ -265,4 +265,4 @@ def _rest(tx: Transaction, choice: Choice, trigger: Trigger, every_ms: int) -> N
         return
     until_ms = min(trigger.at_ms, decision.decided_at_ms) + every_ms
     tx.put(rest_key(trigger.user, decision.campaign_id), str(until_ms).encode())
-    tx.put(timer_key(until_ms, REST, trigger.user, decision.campaign_id), b"")
+    put_timers(tx, until_ms, REST, [(trigger.user, decision.campaign_id)])

@@ -16,7 +16,7 @@ from tests.kafka.harness import Deployment, deployment, wait_until
 pytestmark = [pytest.mark.chaos, pytest.mark.kafka, pytest.mark.timeout(900)]
 
 SESSION_S = 6  # the least that a broker grants
-RECORDS = 1_500_000
+RECORDS = 3_000_000
 USERS = 1000
 LOST = "member_id was not recognized"
 

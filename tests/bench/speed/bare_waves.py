@@ -111,12 +111,16 @@ def decide_without_thinking(stage: Stage, count: int) -> float:
             messages = reader.consume(CHUNK, 1.0)
             began = began or time.perf_counter()
             loop.producer.begin_transaction()
+            opened: dict[int, list[tuple[str, str]]] = {}
             for message in messages:
                 user, partition = message.key().decode(), message.partition()
                 profile = load(message.value())
                 decision = loop.decide(user, profile.contacts["email"], partition)
                 _keep_open(loop, dump, user, decision, partition)
+                opened.setdefault(partition, []).append((user, decision["decision_id"]))
                 loop.producer.poll(0)
+            for partition, decisions in opened.items():
+                _set_timer(loop, dump, decisions, partition)
             loop.producer.commit_transaction(30)
             done += len(messages)
         assert began is not None
@@ -126,10 +130,10 @@ def decide_without_thinking(stage: Stage, count: int) -> float:
 
 
 def _keep_open(loop: _Loop, dump: Any, user: str, decision: dict[str, Any], partition: int) -> None:
-    """Write what the worker keeps of an open decision: ledger and timer."""
-    at_ms, name = decision["decided_at_ms"], decision["decision_id"]
+    """Write what the worker keeps of an open decision: its user's ledger."""
+    at_ms = decision["decided_at_ms"]
     entry = Entry(
-        decision_id=name,
+        decision_id=decision["decision_id"],
         campaign_id=CAMPAIGN,
         wave=0,
         action=decision["action"],
@@ -144,11 +148,14 @@ def _keep_open(loop: _Loop, dump: Any, user: str, decision: dict[str, Any], part
         encoder_version=decision["encoder_version"],
         channel="email",
     )
-    produce = loop.producer.produce
-    produce(
-        loop.state,
-        dump(Ledger(entries=[entry], sends=[at_ms])),
-        ledger_key(user),
-        partition=partition,
-    )
-    produce(loop.state, b"", timer_key(at_ms, CLOSE, user, name), partition=partition)
+    ledger = dump(Ledger(entries=[entry], sends=[at_ms]))
+    loop.producer.produce(loop.state, ledger, ledger_key(user), partition=partition)
+
+
+def _set_timer(
+    loop: _Loop, dump: Any, decisions: Sequence[tuple[str, str]], partition: int
+) -> None:
+    """Write the one timer of decisions that were made together."""
+    first, *others = decisions
+    key = timer_key(int(time.time() * 1000), CLOSE, *first)
+    loop.producer.produce(loop.state, dump(others), key, partition=partition)

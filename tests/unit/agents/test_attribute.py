@@ -12,7 +12,7 @@ from schemas.ids import TIME_MARKER
 from schemas.records import Reward
 from schemas.topics import LEARNING_EXAMPLES, LEARNING_UPDATES
 from streams.agents.attribute import MOST_DUE, Attribute, CloseDue
-from streams.agents.state import RunningWave, ledger_key, user_state, wave_key
+from streams.agents.state import TOGETHER, RunningWave, ledger_key, user_state, wave_key
 from streams.core.encoding import ContextEncoder
 from streams.core.learning import add_tallies, examples_in, fold_updates
 from streams.core.ledger import Ledger
@@ -301,6 +301,26 @@ def test_nothing_is_left_of_a_wave_that_nothing_can_correct():
     assert [key[:1] for key in shard.keys(b"")] == [b"d", b"l", b"l", b"p", b"p"]
     assert shard.load(ledger_key(ANN), Ledger) == Ledger(sends=[NOON])
     assert decided(shard, SPRING) == []  # and it is not started again
+
+
+def test_decisions_of_one_time_stand_under_few_timers_and_each_is_closed_and_forgotten():
+    users = users_of(0, 2 * MOST_DUE + 1)
+    shard = MemoryShard()
+    add_people(shard, users)
+    decided(shard, SPRING, chunk=TOGETHER + 1)
+    chunks = -(-len(users) // (TOGETHER + 1))
+    assert len(shard.keys(b"t")) == 2 * chunks - 1  # all but the last need two
+    shard.now_ms = CLOSES
+    first = sent(shard.step(CloseDue(clock())), LEARNING_EXAMPLES)
+    assert MOST_DUE <= len(first) < MOST_DUE + TOGETHER
+    assert shard.more
+    others = sent(shard.run(CloseDue(clock())), LEARNING_EXAMPLES)
+    assert sorted(e.user_id for e in [*first, *others]) == sorted(users)
+    assert len(shard.keys(b"t")) <= 2 * chunks
+    close(shard, NOON + 1_000_000)
+    assert [key[:1] for key in shard.keys(b"")].count(b"t") == 0
+    ledgers = [shard.load(key, Ledger) for key in shard.keys(b"l")]
+    assert ledgers == [Ledger(sends=[NOON])] * len(users)
 
 
 def test_splitting_a_batch_anywhere_gives_the_same_state_and_examples():

@@ -14,9 +14,10 @@ from streams.agents.profile import FoldProfiles
 from streams.agents.state import (
     CLOSE,
     RunningWave,
+    Timer,
     ledger_key,
     profile_key,
-    read_timer,
+    read_timers,
     user_state,
     wave_key,
 )
@@ -54,6 +55,10 @@ def peopled(users=USERS) -> MemoryShard:
     shard = MemoryShard()
     add_people(shard, users)
     return shard
+
+
+def timers(shard: MemoryShard) -> list[Timer]:
+    return [timer for pair in shard.store.scan(b"t") for timer in read_timers(*pair)]
 
 
 def running(shard: MemoryShard, wave: int = 0) -> RunningWave:
@@ -101,7 +106,7 @@ def test_a_decision_opens_an_entry_a_timer_and_a_send():
     assert (entry.decision_id, entry.action) == (decision.decision_id, decision.action)
     assert entry.probabilities[entry.actions.index(entry.action)] == decision.propensity
     assert sum(entry.probabilities) == pytest.approx(1.0)
-    (timer,) = map(read_timer, shard.keys(b"t"))
+    (timer,) = timers(shard)
     assert timer.due_ms == NOON + 110_000
     assert (timer.what, timer.user) == (CLOSE, USERS[0])
     assert user_state(shard.begin(), USERS[0])[0].sends == [NOON]
@@ -316,7 +321,7 @@ def test_user_ids_of_any_writing_are_decided_for():
     email = [Template(id="hello", channel="email", features={})]
     decisions = decided(shard, campaign(templates=email))
     assert sorted(d.user_id for d in decisions) == sorted(odd)
-    assert sorted(read_timer(key).user for key in shard.keys(b"t")) == sorted(odd)
+    assert sorted(timer.user for timer in timers(shard)) == sorted(odd)
 
 
 # ---- state
