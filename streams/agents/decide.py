@@ -13,6 +13,7 @@ from streams.agents.progress import progress_update, tell
 from streams.agents.sending import (
     Known,
     PinnedWaves,
+    member,
     send,
     shut_templates,
 )
@@ -24,7 +25,6 @@ from streams.agents.state import (
     open_triggers,
     store,
     store_wave,
-    user_state,
     wave_key,
 )
 from streams.core.ledger import Ledger
@@ -105,7 +105,7 @@ class DecideChunk:
         wave = self._pinned.wave(start) if status == "active" else None
         if wave is None:
             return False
-        people, ledgers, ended = self._next_people(tx, running, wave)
+        people, ledgers, ended = self._next_people(tx, running, wave, now_ms)
         choices = wave.decide(people, running.chunk, now_ms, shut_templates(start.campaign, newest))
         running.chunk += 1
         tallies = send(tx, running, choices, ledgers, now_ms)
@@ -118,17 +118,21 @@ class DecideChunk:
         return True
 
     def _next_people(
-        self, tx: Transaction, running: RunningWave, wave: Wave
+        self, tx: Transaction, running: RunningWave, wave: Wave, now_ms: int
     ) -> tuple[list[tuple[str, Profile]], dict[str, Ledger], bool]:
         """The next users of the instalment, and whether they are the last; moves the cursor."""
         people: list[tuple[str, Profile]] = []
         ledgers: dict[str, Ledger] = {}
+        taken = 0
         for looked, (cursor, user, raw) in enumerate(self._candidates(tx, running), start=1):
             running.cursor = cursor
             if wave.audience.in_instalment(user):
-                profile, ledgers[user] = user_state(tx, user, raw)
-                people.append((user, profile))
-            if len(people) >= self._chunk_size or looked >= LOOKED_AT * self._chunk_size:
+                taken += 1
+                known = member(tx, wave, user, now_ms, raw)
+                if known is not None:
+                    profile, ledgers[user] = known
+                    people.append((user, profile))
+            if taken >= self._chunk_size or looked >= LOOKED_AT * self._chunk_size:
                 return people, ledgers, False
         return people, ledgers, True
 

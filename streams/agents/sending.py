@@ -18,19 +18,22 @@ from streams.agents.state import (
     CLOSE,
     RunningWave,
     ledger_key,
+    load_ledger,
+    loaded,
+    profile_key,
     put_timers,
     store,
 )
 from streams.core.encoding import LoadedRelease, release_label
 from streams.core.learning import Outcome, add_tallies, decision_tally
 from streams.core.ledger import Ledger
-from streams.core.profiles import note_action, note_send
+from streams.core.profiles import Profile, note_action, note_send
 from streams.core.reward_units import unit_of
 from streams.core.snapshots import policy_of
 from streams.core.waves import Choice, Wave
 from streams.kafka.transaction import Transaction
 
-__all__ = ["Known", "PinnedWaves", "send", "shut_templates"]
+__all__ = ["Known", "PinnedWaves", "member", "send", "shut_templates"]
 
 log = structlog.get_logger()
 
@@ -113,6 +116,23 @@ class PinnedWaves:
     def forget(self, start: WaveStart) -> None:
         """A wave has decided for everybody."""
         self._waves.pop((start.campaign.campaign_id, start.wave, start.shard), None)
+
+
+def member(
+    tx: Transaction, wave: Wave, user: str, now_ms: int, raw: bytes | None = None
+) -> tuple[Profile, Ledger] | None:
+    """A user's profile, with what was sent, and ledger; None where the segment does not hold.
+
+    Parameters
+    ----------
+    raw
+        What stands under the profile's key, where that was met on the way.
+    """
+    raw = raw if raw is not None else tx.get(profile_key(user))
+    profile = Profile() if raw is None else loaded(raw, Profile)
+    if not wave.audience.in_segment(profile, now_ms):
+        return None
+    return profile, load_ledger(tx, user, profile)
 
 
 def send(

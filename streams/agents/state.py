@@ -62,6 +62,7 @@ __all__ = [
     "learned_prefix",
     "ledger_key",
     "load",
+    "load_ledger",
     "loaded",
     "open_triggers",
     "profile_key",
@@ -76,7 +77,6 @@ __all__ = [
     "triggering_key",
     "update_key",
     "update_prefix",
-    "user_state",
     "waiting_key",
     "waiting_prefix",
     "wave_key",
@@ -197,19 +197,11 @@ def loaded(raw: bytes, kind: type[S]) -> S:
     return value
 
 
-def user_state(state: State, user: str, raw: bytes | None = None) -> tuple[Profile, Ledger]:
-    """A user's profile, with what the ledger knows of sends, and the ledger.
-
-    Parameters
-    ----------
-    raw
-        What stands under the profile's key, where that was met on the way.
-    """
-    raw = raw if raw is not None else state.get(profile_key(user))
-    profile = Profile() if raw is None else loaded(raw, Profile)
+def load_ledger(state: State, user: str, profile: Profile) -> Ledger:
+    """A user's ledger; what it knows of sends is put into the profile."""
     ledger = load(state, ledger_key(user), Ledger) or Ledger()
     profile.sends, profile.sent_at = ledger.sends, ledger.sent_at
-    return profile, ledger
+    return ledger
 
 
 def store(state: State, key: bytes, value: object) -> None:

@@ -8,7 +8,7 @@ from schemas.records import UserEvent
 from streams.agents.clock import Clock
 from streams.agents.parts import note_complete
 from streams.agents.progress import progress_update, tell
-from streams.agents.sending import Known, PinnedWaves, send, shut_templates
+from streams.agents.sending import Known, PinnedWaves, member, send, shut_templates
 from streams.agents.state import (
     REST,
     RunningWave,
@@ -21,7 +21,6 @@ from streams.agents.state import (
     store,
     store_wave,
     triggering_key,
-    user_state,
     waiting_key,
     waiting_prefix,
     wave_key,
@@ -166,7 +165,8 @@ class Triggers:
             and wave.audience.lists(trigger.user)
             and not _rests(tx, trigger, campaign.campaign_id)
         }
-        known = {user: user_state(tx, user) for user in may}
+        found = {user: member(tx, wave, user, now_ms) for user in may}
+        known = {user: one for user, one in found.items() if one is not None}
         people = [(user, profile) for user, (profile, _) in known.items()]
         newest = self._known.campaign(campaign.campaign_id)
         shut = shut_templates(campaign, newest)

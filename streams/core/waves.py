@@ -75,7 +75,7 @@ class Wave:
         shut: AbstractSet[str] = frozenset(),
         events: Mapping[str, int] | None = None,
     ) -> list[Choice]:
-        """Decide for those of an instalment's chunk for whom the segment holds.
+        """Decide for users of an instalment's chunk, for whom the segment holds.
 
         The random stream is a function of campaign, wave, shard and chunk: a chunk that is
         decided again gets the same actions. What a policy simulates is simulated for each chunk
@@ -97,13 +97,10 @@ class Wave:
         """
         triggers = events or {}
         start = self.start
-        mine = [
-            (user, profile) for user, profile in people if self.audience.in_segment(profile, now_ms)
-        ]
-        if not mine:
+        if not people:
             return []
-        rules = [self.audience.membership(user, profile, now_ms, shut) for user, profile in mine]
-        contexts, features = self._encoder.encode_many([profile for _, profile in mine], now_ms)
+        rules = [self.audience.membership(user, profile, now_ms, shut) for user, profile in people]
+        contexts, features = self._encoder.encode_many([profile for _, profile in people], now_ms)
         eligible = np.array([rule.eligible for rule in rules], dtype=np.bool_)
         if start.campaign.no_send:
             eligible = with_no_send_eligible(eligible)
@@ -112,7 +109,7 @@ class Wave:
         )
         asked = np.array([rule.reason == POLICY for rule in rules])
         dist = np.zeros(eligible.shape)  # (n_users, n_actions)
-        handicap = self._handicap([profile for _, profile in mine], now_ms)
+        handicap = self._handicap([profile for _, profile in people], now_ms)
         dist[asked] = self._decider(triggered=events is not None).action_dist(
             contexts[asked],
             self._actions,
@@ -135,7 +132,9 @@ class Wave:
                 features[row],
                 now_ms,
             )
-            for row, ((user, profile), rule, odds) in enumerate(zip(mine, rules, rows, strict=True))
+            for row, ((user, profile), rule, odds) in enumerate(
+                zip(people, rules, rows, strict=True)
+            )
         ]
 
     def _decider(self, *, triggered: bool) -> Policy:

@@ -78,7 +78,11 @@ class Meta(msgspec.Struct, array_like=True):
 
 
 class Position(msgspec.Struct, array_like=True):
-    """How far in the changelog a store has come, and when."""
+    """How far in the changelog a store has come, and when what it has last was written there.
+
+    What was deleted behind it was deleted since: a store that a kill left in the middle of a
+    restore is as old as the records that it had come to.
+    """
 
     next_offset: int
     written_at_s: float
@@ -134,7 +138,7 @@ class Shard:
                     changes = {message.key(): message.value() for message in messages}
                     position = messages[-1].offset() + 1
                     restored += len(messages)
-                    self._write(changes, position)
+                    self._write(changes, position, messages[-1].timestamp()[1] / 1000)
                     moved = time.monotonic()
                 elif time.monotonic() - moved > STANDSTILL_S:
                     raise BusError(
@@ -292,7 +296,7 @@ class Shard:
             last_offset = self._producer.commit(tx.outputs, tx.changes)
         for name, number in Counter(out.topic.name for out in tx.outputs).items():
             EMITTED.labels(name).inc(number)
-        self._write(tx.changes, last_offset + 1)
+        self._write(tx.changes, last_offset + 1, time.time())
         self.meta = meta
 
     def _check_sizes(self, tx: Transaction) -> None:
@@ -305,9 +309,11 @@ class Shard:
                     f"exceeds its limit of {limit}: nothing was committed"
                 )
 
-    def _write(self, changes: Mapping[bytes, bytes | None], next_offset: int) -> None:
+    def _write(
+        self, changes: Mapping[bytes, bytes | None], next_offset: int, written_at_s: float
+    ) -> None:
         position = Position(
-            next_offset, time.time(), self._config.topic_ids.get(self._changelog, "")
+            next_offset, written_at_s, self._config.topic_ids.get(self._changelog, "")
         )
         self._store.write({**changes, POSITION: msgspec.msgpack.encode(position)})
 

@@ -100,7 +100,8 @@ class Store:
         Raises
         ------
         ShardError
-            If the disk refused what came before, for instance because it is full.
+            If the disk refused what came before, for instance because it is full. Nothing may be
+            written behind that: this batch is not in the store, and the next one may be.
         """
         batch = WriteBatch(raw_mode=True)
         for key, value in changes.items():

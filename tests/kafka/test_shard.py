@@ -13,6 +13,7 @@ from schemas.errors import FencedError, ShardError
 from schemas.topics import SHARD_CHANGELOG, USER_EVENTS
 from streams.kafka.log_ends import check_log
 from streams.kafka.shard import POSITION, Position, Shard, ShardKind
+from streams.kafka.store import Store, StoreOptions
 from streams.kafka.transaction import Incoming, Transaction
 from tests.kafka.harness import wait_until
 from tests.kafka.shard_bench import Bench
@@ -141,6 +142,49 @@ def test_a_store_beyond_doubt_is_kept(bench):
     shard.apply(bench.input, records(bench.input, 0, "ab"), count)
     change_position(shard)
     assert counts(bench.open()) == {"a": 1, "b": 1, "z": 0}
+
+
+def test_a_store_that_a_kill_left_in_the_middle_of_a_restore_is_as_old_as_what_it_had_read(
+    bench, monkeypatch
+):
+    producer, long_ago_s = bench.producer(), time.time() - 86_400 * 0.51
+    for number in range(12_000):
+        key = b"k%05d" % number
+        producer.produce(bench.changelog, bytes(8), key, timestamp=int(long_ago_s * 1000))
+    producer.flush()
+    write = Store.write
+
+    def killed_later(store: Store, changes: dict[bytes, bytes | None]) -> None:
+        write(store, changes)
+        raw = changes[POSITION]
+        assert raw is not None
+        position = msgspec.msgpack.decode(raw, type=Position)
+        if position.next_offset > 1000:
+            raise InterruptedError(position.written_at_s)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "write", killed_later)
+        with pytest.raises(InterruptedError) as left:
+            bench.open()
+    assert left.value.args[0] == pytest.approx(long_ago_s, abs=0.001)
+
+
+def test_what_was_applied_is_in_files_some_minutes_later(bench, monkeypatch):
+    shard = bench.open()
+    shard.apply(bench.input, records(bench.input, 0, "ab"), count)
+
+    def left_by_a_kill(name: str) -> set[bytes]:
+        shutil.copytree(bench.directory / "a", bench.directory / name)
+        store = Store(bench.directory / name / "users" / "0", StoreOptions(8))
+        keys = {key for key, _ in store.scan(b"k")}
+        store.close()
+        return keys
+
+    shard.remember_read()
+    assert left_by_a_kill("at once") == set()  # all of it stands in the changelog
+    monkeypatch.setattr("streams.kafka.shard.FLUSH_S", 0.0)
+    shard.remember_read()
+    assert left_by_a_kill("later") == {b"ka", b"kb"}
 
 
 def test_an_input_topic_that_was_made_again_is_refused(bench):

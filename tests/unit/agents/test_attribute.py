@@ -12,7 +12,14 @@ from schemas.ids import TIME_MARKER
 from schemas.records import Reward
 from schemas.topics import LEARNING_EXAMPLES, LEARNING_UPDATES
 from streams.agents.attribute import MOST_DUE, Attribute, CloseDue
-from streams.agents.state import TOGETHER, RunningWave, ledger_key, user_state, wave_key
+from streams.agents.state import (
+    TOGETHER,
+    RunningWave,
+    ledger_key,
+    load_ledger,
+    profile_key,
+    wave_key,
+)
 from streams.core.encoding import ContextEncoder
 from streams.core.learning import add_tallies, examples_in, fold_updates
 from streams.core.ledger import Ledger
@@ -68,7 +75,9 @@ def close(shard: MemoryShard, now_ms: int = CLOSES):
 
 
 def profile(shard: MemoryShard, user: str = ANN) -> Profile:
-    return user_state(shard.begin(), user)[0]
+    found = shard.load(profile_key(user), Profile)
+    load_ledger(shard.begin(), user, found)
+    return found
 
 
 # ---- closing
@@ -301,6 +310,22 @@ def test_nothing_is_left_of_a_wave_that_nothing_can_correct():
     assert [key[:1] for key in shard.keys(b"")] == [b"d", b"l", b"l", b"p", b"p"]
     assert shard.load(ledger_key(ANN), Ledger) == Ledger(sends=[NOON])
     assert decided(shard, SPRING) == []  # and it is not started again
+
+
+@pytest.mark.parametrize("nothing", ["no-send", "undelivered"])
+def test_no_ledger_is_left_of_who_got_nothing(nothing):
+    if nothing == "no-send":
+        silent = campaign(policy="fixed", policy_params={"action": "no-send"}, no_send=True)
+        shard, _ = wave_of(ANN, BOB, of=silent)
+    else:
+        shard, decisions = wave_of(ANN, BOB)
+        failed = [click(decisions[user], kind="failed") for user in (ANN, BOB)]
+        shard.apply(joining(), failed)
+    assert len(shard.keys(b"l")) == 2
+    close(shard)
+    assert len(shard.keys(b"l")) == 2
+    close(shard, NOON + 1_000_000)
+    assert shard.keys(b"l") == []
 
 
 def test_decisions_of_one_time_stand_under_few_timers_and_each_is_closed_and_forgotten():

@@ -18,7 +18,6 @@ from streams.agents.state import (
     ledger_key,
     profile_key,
     read_timers,
-    user_state,
     wave_key,
 )
 from streams.core.ledger import Ledger
@@ -109,7 +108,8 @@ def test_a_decision_opens_an_entry_a_timer_and_a_send():
     (timer,) = timers(shard)
     assert timer.due_ms == NOON + 110_000
     assert (timer.what, timer.user) == (CLOSE, USERS[0])
-    assert user_state(shard.begin(), USERS[0])[0].sends == [NOON]
+    assert shard.load(ledger_key(USERS[0]), Ledger).sends == [NOON]
+    assert shard.load(profile_key(USERS[0]), Profile).sends == []
 
 
 def test_the_learner_is_told_of_every_chunk_and_of_the_end():
@@ -306,6 +306,7 @@ def test_who_got_nothing_has_no_entry_no_timer_and_no_send():
 def test_only_those_for_whom_the_segment_holds_are_decided_for():
     decisions = decided(peopled(), campaign(audience_segment='plan == "plus"'))
     assert sorted(d.user_id for d in decisions) == sorted(USERS[1::2])
+    assert decided(peopled(), campaign(audience_segment="False")) == []
 
 
 def test_user_ids_of_any_writing_are_decided_for():

@@ -103,13 +103,7 @@ def test_the_baseline_is_sent_without_a_propensity_and_is_followed_up():
         assert (choice.entry.propensity_kind, choice.entry.probabilities) == ("unknown", [])
 
 
-def test_nobody_is_decided_for_who_is_not_in_the_segment():
-    plus = wave(of=campaign(audience_segment='plan == "plus"'))
-    assert [c.decision.user_id for c in plus.decide(PEOPLE, 0, NOON)] == [
-        user for user, profile in PEOPLE if profile.attributes["plan"] == "plus"
-    ]
-    nobody = wave(of=campaign(audience_segment="False"))
-    assert nobody.decide(PEOPLE, 0, NOON) == []
+def test_for_nobody_nothing_is_decided():
     assert wave().decide([], 0, NOON) == []
 
 
