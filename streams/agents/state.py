@@ -351,10 +351,18 @@ def timer_key(due_ms: int, what: bytes, user: str, decision_id: str) -> bytes:
 def put_timers(
     state: State, due_ms: int, what: bytes, decisions: Sequence[tuple[str, str]]
 ) -> None:
-    """Have something done at a time for decisions, each a user and an id: one record for many."""
+    """Have something done at a time for decisions, each a user and an id: one record for many.
+
+    What stands under the key of the first stays: a decision that is made again, as its event came
+    again after it was forgotten, brings others with it, or none.
+    """
     for first in range(0, len(decisions), TOGETHER):
         (user, decision_id), *others = decisions[first : first + TOGETHER]
-        state.put(timer_key(due_ms, what, user, decision_id), _encode(others) if others else b"")
+        key = timer_key(due_ms, what, user, decision_id)
+        known = state.get(key)
+        if known:
+            others = [*_others(known), *others]
+        state.put(key, _encode(others) if others else b"")
 
 
 def due_of(key: bytes) -> int:

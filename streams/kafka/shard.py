@@ -78,10 +78,11 @@ class Meta(msgspec.Struct, array_like=True):
 
 
 class Position(msgspec.Struct, array_like=True):
-    """How far in the changelog a store has come, and when what it has last was written there.
+    """How far in the changelog a store has come, and as of when.
 
-    What was deleted behind it was deleted since: a store that a kill left in the middle of a
-    restore is as old as the records that it had come to.
+    A tombstone behind it stays in the log for a day from then. What a kill leaves in the middle of
+    a restore is as old as the last record that was read, or as the restore: what could still be
+    read then was not cleaned yet, and the tombstone's day begins with that (KIP-534).
     """
 
     next_offset: int
@@ -123,7 +124,7 @@ class Shard:
     # ---- opening
 
     def _restore(self, marker: int) -> None:
-        position = self._usable_position(marker)
+        position, as_of_s = self._usable_position(marker)
         if marker <= position + 1 and position > 0:
             return  # between them lies only the end of the last transaction
         started, restored = time.monotonic(), 0
@@ -138,7 +139,8 @@ class Shard:
                     changes = {message.key(): message.value() for message in messages}
                     position = messages[-1].offset() + 1
                     restored += len(messages)
-                    self._write(changes, position, messages[-1].timestamp()[1] / 1000)
+                    read_s = min(messages[-1].timestamp()[1] / 1000, time.time())
+                    self._write(changes, position, max(read_s, as_of_s))
                     moved = time.monotonic()
                 elif time.monotonic() - moved > STANDSTILL_S:
                     raise BusError(
@@ -167,11 +169,14 @@ class Shard:
             left=max(left, 0),
         )
 
-    def _usable_position(self, marker: int) -> int:
-        """Where to go on reading the changelog; 0, with an empty store, where there is doubt."""
+    def _usable_position(self, marker: int) -> tuple[int, float]:
+        """Where to go on reading the changelog, and how old the store is then.
+
+        Where there is doubt that is 0 and now, with an empty store.
+        """
         raw = self._store.get(POSITION)
         if raw is None:
-            return 0
+            return 0, time.time()
         position = msgspec.msgpack.decode(raw, type=Position)
         age_s = time.time() - position.written_at_s
         doubt = None
@@ -182,10 +187,10 @@ class Shard:
         elif age_s > self.kind.changelog.delete_retention_ms / 2000:
             doubt = "the store is older than half of the time that tombstones are kept"
         if doubt is None:
-            return position.next_offset
+            return position.next_offset, position.written_at_s
         log.warning("store_wiped", shard=f"{self.kind.name}/{self.number}", why=doubt)
         self._store.wipe()
-        return 0
+        return 0, time.time()
 
     def _read_meta(self) -> Meta:
         raw = self._store.get(META)

@@ -144,14 +144,16 @@ def test_a_store_beyond_doubt_is_kept(bench):
     assert counts(bench.open()) == {"a": 1, "b": 1, "z": 0}
 
 
-def test_a_store_that_a_kill_left_in_the_middle_of_a_restore_is_as_old_as_what_it_had_read(
-    bench, monkeypatch
-):
-    producer, long_ago_s = bench.producer(), time.time() - 86_400 * 0.51
+def write_changelog(bench, at_s: float) -> None:
+    producer = bench.producer()
     for number in range(12_000):
         key = b"k%05d" % number
-        producer.produce(bench.changelog, bytes(8), key, timestamp=int(long_ago_s * 1000))
+        producer.produce(bench.changelog, bytes(8), key, timestamp=int(at_s * 1000))
     producer.flush()
+
+
+def cut_short(bench, monkeypatch) -> Position:
+    """Where a restore stood that a kill ended."""
     write = Store.write
 
     def killed_later(store: Store, changes: dict[bytes, bytes | None]) -> None:
@@ -160,13 +162,42 @@ def test_a_store_that_a_kill_left_in_the_middle_of_a_restore_is_as_old_as_what_i
         assert raw is not None
         position = msgspec.msgpack.decode(raw, type=Position)
         if position.next_offset > 1000:
-            raise InterruptedError(position.written_at_s)
+            raise InterruptedError(position)
 
     with monkeypatch.context() as patched:
         patched.setattr(Store, "write", killed_later)
         with pytest.raises(InterruptedError) as left:
             bench.open()
-    assert left.value.args[0] == pytest.approx(long_ago_s, abs=0.001)
+    found = left.value.args[0]
+    assert isinstance(found, Position)
+    assert found.next_offset < 12_000
+    return found
+
+
+@pytest.mark.parametrize("written_s_ago", [100_000.0, -1800.0])
+def test_a_restore_that_was_cut_short_is_as_old_as_its_beginning_however_often(
+    bench, monkeypatch, written_s_ago
+):
+    began_s = time.time()
+    write_changelog(bench, began_s - written_s_ago)
+    first = cut_short(bench, monkeypatch)
+    assert began_s <= first.written_at_s <= time.time()
+    if written_s_ago > 0:
+        time.sleep(0.2)
+        again = cut_short(bench, monkeypatch)
+        assert again.next_offset > first.next_offset  # it goes on
+        assert again.written_at_s == first.written_at_s
+
+
+def test_a_store_that_a_kill_left_in_the_middle_of_a_restore_is_not_as_new_as_that(
+    bench, monkeypatch
+):
+    shard = bench.open()
+    shard.apply(bench.input, records(bench.input, 0, "a"), count)
+    hours_ago_s = time.time() - 36_000
+    change_position(shard, written_at_s=hours_ago_s)
+    write_changelog(bench, hours_ago_s + 60)
+    assert cut_short(bench, monkeypatch).written_at_s == pytest.approx(hours_ago_s + 60, abs=0.01)
 
 
 def test_what_was_applied_is_in_files_some_minutes_later(bench, monkeypatch):

@@ -13,11 +13,14 @@ from schemas.records import Reward
 from schemas.topics import LEARNING_EXAMPLES, LEARNING_UPDATES
 from streams.agents.attribute import MOST_DUE, Attribute, CloseDue
 from streams.agents.state import (
+    CLOSE,
     TOGETHER,
     RunningWave,
     ledger_key,
     load_ledger,
     profile_key,
+    put_timers,
+    read_timers,
     wave_key,
 )
 from streams.core.encoding import ContextEncoder
@@ -346,6 +349,29 @@ def test_decisions_of_one_time_stand_under_few_timers_and_each_is_closed_and_for
     assert [key[:1] for key in shard.keys(b"")].count(b"t") == 0
     ledgers = [shard.load(key, Ledger) for key in shard.keys(b"l")]
     assert ledgers == [Ledger(sends=[NOON])] * len(users)
+
+
+def test_decisions_that_close_together_are_forgotten_each_at_its_own_time():
+    shard, _ = wave_of(ANN)
+    shard.now_ms = NOON + 5000
+    (second,) = decided(shard, campaign(campaign_id="autumn"))
+    assert second.decided_at_ms == NOON + 5000
+    close(shard, CLOSES + 5000)
+    assert all(entry.closed for entry in shard.load(ledger_key(ANN), Ledger).entries)
+    close(shard, NOON + SPRING.correction_horizon_ms)
+    (kept,) = shard.load(ledger_key(ANN), Ledger).entries
+    assert kept.decision_id == second.decision_id
+    close(shard, NOON + 5000 + SPRING.correction_horizon_ms)
+    assert shard.load(ledger_key(ANN), Ledger).entries == []
+
+
+def test_a_decision_that_is_made_again_leaves_those_that_are_due_with_it():
+    tx = MemoryShard().begin()
+    put_timers(tx, CLOSES, CLOSE, [(ANN, "a"), (BOB, "b"), ("cem", "c")])
+    put_timers(tx, CLOSES, CLOSE, [(ANN, "a")])
+    put_timers(tx, CLOSES, CLOSE, [(ANN, "a"), ("dan", "d")])
+    (pair,) = tx.scan(b"t")
+    assert [t.decision_id for t in read_timers(*pair)] == ["a", "b", "c", "d"]
 
 
 def test_splitting_a_batch_anywhere_gives_the_same_state_and_examples():

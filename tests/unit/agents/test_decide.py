@@ -303,6 +303,23 @@ def test_who_got_nothing_has_no_entry_no_timer_and_no_send():
     assert {key[:1] for key in shard.keys(b"")} == {b"p", b"d"}
 
 
+def test_a_chunk_is_of_so_many_users_whether_or_not_the_segment_holds_for_them():
+    decided(shard := peopled(), campaign(audience_segment='plan == "plus"'), chunk=10)
+    told = [update.decided for update in sent(shard.outputs, LEARNING_UPDATES)]
+    assert told[-1] == len(USERS) / 2
+    assert len(told) == len(USERS) / 10 + 1  # the last tells of the end
+
+
+def test_decisions_are_due_by_the_clock_that_they_were_made_by():
+    shard = peopled(USERS[:1])
+    known = known_of(SPRING)
+    shard.apply(StartWaves(), [wave_start(SPRING)], "wave-starts")
+    (decision,) = sent(shard.run(DecideChunk(known, 500, clock(NOON + 7))), SEND_DECISIONS)
+    (timer,) = timers(shard)
+    assert decision.decided_at_ms == NOON + 7
+    assert timer.due_ms == NOON + 7 + SPRING.closes_after_ms
+
+
 def test_only_those_for_whom_the_segment_holds_are_decided_for():
     decisions = decided(peopled(), campaign(audience_segment='plan == "plus"'))
     assert sorted(d.user_id for d in decisions) == sorted(USERS[1::2])
