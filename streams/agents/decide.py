@@ -12,8 +12,8 @@ from streams.agents.parts import note_complete
 from streams.agents.progress import progress_update, tell
 from streams.agents.sending import (
     Known,
+    Members,
     PinnedWaves,
-    member,
     send,
     shut_templates,
 )
@@ -27,8 +27,6 @@ from streams.agents.state import (
     store_wave,
     wave_key,
 )
-from streams.core.ledger import Ledger
-from streams.core.profiles import Profile
 from streams.core.waves import Wave
 from streams.kafka.transaction import Incoming, Transaction
 
@@ -105,10 +103,12 @@ class DecideChunk:
         wave = self._pinned.wave(start) if status == "active" else None
         if wave is None:
             return False
-        people, ledgers, ended = self._next_people(tx, running, wave, now_ms)
-        choices = wave.decide(people, running.chunk, now_ms, shut_templates(start.campaign, newest))
+        members = Members(tx, wave, now_ms)
+        ended = self._add_next(members, tx, running, wave)
+        shut = shut_templates(start.campaign, newest)
+        choices = wave.decide(members.people, running.chunk, now_ms, shut)
         running.chunk += 1
-        tallies = send(tx, running, choices, ledgers, now_ms)
+        tallies = send(tx, running, choices, members.ledgers, now_ms)
         if ended:
             self._finish(tx, running, tallies)
         else:
@@ -117,24 +117,19 @@ class DecideChunk:
                 tell(tx, progress_update(tx, running, tallies))
         return True
 
-    def _next_people(
-        self, tx: Transaction, running: RunningWave, wave: Wave, now_ms: int
-    ) -> tuple[list[tuple[str, Profile]], dict[str, Ledger], bool]:
-        """The next users of the instalment, and whether they are the last; moves the cursor."""
-        people: list[tuple[str, Profile]] = []
-        ledgers: dict[str, Ledger] = {}
+    def _add_next(
+        self, members: Members, tx: Transaction, running: RunningWave, wave: Wave
+    ) -> bool:
+        """Add the next users of the instalment; True if they are the last. Moves the cursor."""
         taken = 0
         for looked, (cursor, user, raw) in enumerate(self._candidates(tx, running), start=1):
             running.cursor = cursor
             if wave.audience.in_instalment(user):
                 taken += 1
-                known = member(tx, wave, user, now_ms, raw)
-                if known is not None:
-                    profile, ledgers[user] = known
-                    people.append((user, profile))
+                members.add(user, raw)
             if taken >= self._chunk_size or looked >= LOOKED_AT * self._chunk_size:
-                return people, ledgers, False
-        return people, ledgers, True
+                return False
+        return True
 
     @staticmethod
     def _candidates(

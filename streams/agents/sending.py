@@ -33,7 +33,7 @@ from streams.core.snapshots import policy_of
 from streams.core.waves import Choice, Wave
 from streams.kafka.transaction import Transaction
 
-__all__ = ["Known", "PinnedWaves", "member", "send", "shut_templates"]
+__all__ = ["Known", "Members", "PinnedWaves", "send", "shut_templates"]
 
 log = structlog.get_logger()
 
@@ -118,21 +118,37 @@ class PinnedWaves:
         self._waves.pop((start.campaign.campaign_id, start.wave, start.shard), None)
 
 
-def member(
-    tx: Transaction, wave: Wave, user: str, now_ms: int, raw: bytes | None = None
-) -> tuple[Profile, Ledger] | None:
-    """A user's profile, with what was sent, and ledger; None where the segment does not hold.
+class Members:
+    """Users that a wave is to decide for, as the transaction sees them.
 
-    Parameters
+    Attributes
     ----------
-    raw
-        What stands under the profile's key, where that was met on the way.
+    people
+        With their profiles, in the order in which they were added.
+    ledgers
+        By user.
     """
-    raw = raw if raw is not None else tx.get(profile_key(user))
-    profile = Profile() if raw is None else loaded(raw, Profile)
-    if not wave.audience.in_segment(profile, now_ms):
-        return None
-    return profile, load_ledger(tx, user, profile)
+
+    def __init__(self, tx: Transaction, wave: Wave, now_ms: int) -> None:
+        self._tx = tx
+        self._audience = wave.audience
+        self._now_ms = now_ms
+        self.people: list[tuple[str, Profile]] = []
+        self.ledgers: dict[str, Ledger] = {}
+
+    def add(self, user: str, raw: bytes | None = None) -> None:
+        """Add a user, unless the segment does not hold.
+
+        Parameters
+        ----------
+        raw
+            What stands under the profile's key, where that was met on the way.
+        """
+        raw = raw if raw is not None else self._tx.get(profile_key(user))
+        profile = Profile() if raw is None else loaded(raw, Profile)
+        if self._audience.in_segment(profile, self._now_ms):
+            self.ledgers[user] = load_ledger(self._tx, user, profile)
+            self.people.append((user, profile))
 
 
 def send(

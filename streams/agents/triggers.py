@@ -8,7 +8,7 @@ from schemas.records import UserEvent
 from streams.agents.clock import Clock
 from streams.agents.parts import note_complete
 from streams.agents.progress import progress_update, tell
-from streams.agents.sending import Known, PinnedWaves, member, send, shut_templates
+from streams.agents.sending import Known, Members, PinnedWaves, send, shut_templates
 from streams.agents.state import (
     REST,
     RunningWave,
@@ -165,18 +165,17 @@ class Triggers:
             and wave.audience.lists(trigger.user)
             and not _rests(tx, trigger, campaign.campaign_id)
         }
-        found = {user: member(tx, wave, user, now_ms) for user in may}
-        known = {user: one for user, one in found.items() if one is not None}
-        people = [(user, profile) for user, (profile, _) in known.items()]
+        members = Members(tx, wave, now_ms)
+        for user in may:
+            members.add(user)
         newest = self._known.campaign(campaign.campaign_id)
         shut = shut_templates(campaign, newest)
         events = {user: trigger.event for user, trigger in may.items()}
-        choices = wave.decide(people, running.chunk, now_ms, shut, events)
+        choices = wave.decide(members.people, running.chunk, now_ms, shut, events)
         if not choices:
             return
         running.chunk += 1
-        ledgers = {user: ledger for user, (_, ledger) in known.items()}
-        sent = send(tx, running, choices, ledgers, now_ms)
+        sent = send(tx, running, choices, members.ledgers, now_ms)
         running.untold = add_tallies([*running.untold, *sent])
         if campaign.trigger_every_ms:
             for choice in choices:

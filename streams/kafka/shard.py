@@ -33,7 +33,7 @@ log = structlog.get_logger()
 META = b"!meta"
 MARKER = b"!marker"
 STANDSTILL_S = 60.0  # a restore that gets nothing for so long fails
-FLUSH_S = 600.0  # a killed process left so much to be read again, if it wrote that little
+FLUSH_S = 600.0  # a store in which little is written is written to its files so often
 POSITION = b"!position"  # only in RocksDB: how far in the changelog it has come
 
 Handler = Callable[[Transaction, Sequence[Incoming]], None]
