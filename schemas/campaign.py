@@ -274,3 +274,8 @@ class WaveStart:
     deadline_ms: int
     users: list[str] | None = None
     half_lives_ms: list[float] | None = None
+
+    @property
+    def is_last(self) -> bool:
+        """Whether no wave of the campaign comes after it; periods of a trigger go on."""
+        return not self.campaign.triggered and self.wave == self.campaign.waves - 1

@@ -58,7 +58,7 @@ class Wave:
         unit: float = 1.0,
     ) -> None:
         self.start = start
-        self._policy = policy
+        self._policy = policy.for_last_wave() if start.is_last else policy
         self._unit = unit
         self._encoder = ContextEncoder(start.campaign.context, release)
         self._actions = action_set(start.campaign)

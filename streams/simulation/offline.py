@@ -112,7 +112,8 @@ def run_waves(
         group = rng.random(len(members))
         treated = members[group >= holdout + baseline_share]
         users = treated[company.eligible[treated].any(axis=1)]
-        dist = policy.action_dist(contexts[users], actions, company.eligible[users], rng)
+        decides = policy.for_last_wave() if wave == waves else policy
+        dist = decides.action_dist(contexts[users], actions, company.eligible[users], rng)
         chosen = draw(dist, rng)
         others = members[(group >= holdout) & (group < holdout + baseline_share)]
         others = others[company.eligible[others, baseline]]

@@ -72,7 +72,8 @@ def run_campaign(policy_name: str, seed: int) -> CampaignLog:
     parts: list[tuple[np.ndarray, ...]] = []
     for wave in range(N_WAVES):
         x = rng.normal(size=(SENDS, D_USER))
-        dist = policy.action_dist(x, actions, everyone, rng)
+        decides = policy.for_last_wave() if wave == N_WAVES - 1 else policy
+        dist = decides.action_dist(x, actions, everyone, rng)
         taken = draw(dist, rng)
         rewards = _expected(x)[np.arange(SENDS), taken] + NOISE * rng.normal(size=SENDS)
         predicted = policy.reward_model.expected(x, actions)

@@ -176,6 +176,14 @@ class Policy(OneAtATime, abc.ABC):
         """
         return self
 
+    def for_last_wave(self) -> "Policy":
+        """Give the policy that decides a campaign's last wave as this one would.
+
+        What a campaign's last wave teaches comes too late for it: who explores only to learn need
+        not do so there.
+        """
+        return self
+
     def learn_many(self, examples: Examples) -> None:
         """Learn a chunk; the same as learning its examples one by one.
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from schemas.errors import PolicyError
 from streams.core.policies.base import ActionSet, BoolArray, FloatArray
-from streams.core.policies.beliefs import DRAWS, EXPLORATION, FLOOR_SHARE
+from streams.core.policies.beliefs import DRAWS, EXPLORATION, EXPLORE_LAST_WAVE, FLOOR_SHARE
 from streams.core.policies.best_shares import Plan, scaled
 from streams.core.policies.draws import floored
 from streams.core.policies.exploration import greedy_dist
@@ -38,18 +38,28 @@ class ThompsonPolicy(ModelPolicy, abc.ABC):
     The draws are shared by a chunk, and the draw of an action is from the very probabilities that
     are returned: they are exact propensities, not estimates of them.
 
+    A campaign's last wave is decided by what is expected to be best, with the same floor, once
+    the campaign has learned anything: with no wave after it nothing is won by exploring.
+
     References
     ----------
     .. [1] Agrawal & Goyal 2013, Thompson Sampling for Contextual Bandits with Linear Payoffs.
     """
 
-    PARAMETERS: ClassVar[tuple[Parameter, ...]] = (DRAWS, FLOOR_SHARE, EXPLORATION)
+    PARAMETERS: ClassVar[tuple[Parameter, ...]] = (
+        DRAWS,
+        FLOOR_SHARE,
+        EXPLORATION,
+        EXPLORE_LAST_WAVE,
+    )
 
     draws: int
     floor: float
     exploration: float
+    explore_last_wave: bool
     reward_model: BayesianModel
     _kept: Kept | None = None
+    _explores: bool = True
 
     @abc.abstractmethod
     def _make_model(self) -> BayesianModel:
@@ -74,6 +84,14 @@ class ThompsonPolicy(ModelPolicy, abc.ABC):
         frozen._kept = kept  # noqa: SLF001 - its own
         return frozen
 
+    def for_last_wave(self) -> "ThompsonPolicy":
+        """Give a policy that takes what is expected to be best, where anything was learned."""
+        if self.explore_last_wave or not self.n_learned:
+            return self
+        last = copy.copy(self)
+        last._explores = False  # noqa: SLF001 - its own
+        return last
+
     def _drawn(
         self, actions: ActionSet, rng: np.random.Generator
     ) -> Iterator[tuple[float, Iterable[Plan], BayesianModel]]:
@@ -93,6 +111,9 @@ class ThompsonPolicy(ModelPolicy, abc.ABC):
                 f"draws were kept for {list(self._kept.actions)}, not for {list(actions.ids)}: "
                 "decide for the actions that they were kept for"
             )
+        if not self._explores:
+            best = _best(self.reward_model.expected(contexts, actions), eligible, handicap)
+            return floored(best, eligible, self.floor_now)
         drawn = self._drawn(actions, rng) if self._kept is None else self._kept.drawn
         shares = self.reward_model.shares(contexts, actions, eligible, drawn, handicap)
         return floored(shares, eligible, self.floor_now)
@@ -107,7 +128,8 @@ class UpperBoundPolicy(ModelPolicy, abc.ABC):
     """Choose the action with the largest ``expected + exploration * spread``, mixed with a floor.
 
     All that chance decides is the floor, and a tie: without a floor, propensities are 1 and the
-    log cannot value another policy.
+    log cannot value another policy. In a campaign's last wave the spread adds nothing, as for
+    :class:`ThompsonPolicy`.
 
     References
     ----------
@@ -124,15 +146,25 @@ class UpperBoundPolicy(ModelPolicy, abc.ABC):
             default=1.0,
             doc="standard deviations that are added to an expected reward; 0 is greedy",
         ),
+        EXPLORE_LAST_WAVE,
     )
 
     floor: float
     exploration: float
+    explore_last_wave: bool
     reward_model: BayesianModel
 
     @abc.abstractmethod
     def _make_model(self) -> BayesianModel:
         """Make the model, which has learned nothing yet."""
+
+    def for_last_wave(self) -> "UpperBoundPolicy":
+        """Give a policy that takes what is expected to be best, where anything was learned."""
+        if self.explore_last_wave or not self.n_learned:
+            return self
+        last = copy.copy(self)
+        last.exploration = 0.0
+        return last
 
     def _dist(
         self,
@@ -144,6 +176,9 @@ class UpperBoundPolicy(ModelPolicy, abc.ABC):
     ) -> FloatArray:
         scores = self.reward_model.expected(contexts, actions)
         scores = scores + self.exploration * self.reward_model.spread(contexts, actions)
-        if handicap is not None:
-            scores = scores - handicap
-        return floored(greedy_dist(scores, eligible), eligible, self.floor)
+        return floored(_best(scores, eligible, handicap), eligible, self.floor)
+
+
+def _best(scores: FloatArray, eligible: BoolArray, handicap: FloatArray | None) -> FloatArray:
+    """Give each user's best eligible action everything, less what is taken off its score."""
+    return greedy_dist(scores if handicap is None else scores - handicap, eligible)

@@ -13,6 +13,7 @@ __all__ = [
     "DAY_MS",
     "DRAWS",
     "EXPLORATION",
+    "EXPLORE_LAST_WAVE",
     "FLOOR_SHARE",
     "HALF_LIFE",
     "INTERACTION_PRECISION",
@@ -46,6 +47,12 @@ EXPLORATION = Parameter(
     low=0.0,
     high=10.0,
     doc="factor on the posterior's spread; 1 is Thompson sampling, 0 is greedy",
+)
+EXPLORE_LAST_WAVE = Parameter(
+    name="explore_last_wave",
+    kind="bool",
+    default=False,
+    doc="explore in a campaign's last wave too: what it teaches only other campaigns can use",
 )
 MAIN_PRECISION = Parameter(
     name="main_precision",

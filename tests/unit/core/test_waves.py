@@ -36,6 +36,9 @@ class Dead:
 
     name = "dead"
 
+    def for_last_wave(self):
+        return self
+
     def action_dist(self, _contexts, _actions, eligible, _rng, **_):
         return np.zeros(eligible.shape)
 
@@ -101,6 +104,42 @@ def test_the_baseline_is_sent_without_a_propensity_and_is_followed_up():
         assert (choice.decision.action, choice.decision.reason) == ("offer", "baseline")
         assert choice.decision.propensity is None
         assert (choice.entry.propensity_kind, choice.entry.probabilities) == ("unknown", [])
+
+
+class Last:
+    """Says whether it is asked as the policy of a last wave."""
+
+    name = "last"
+
+    def __init__(self, rank: int) -> None:
+        self._rank = rank
+
+    def for_last_wave(self):
+        return Last(1)
+
+    def with_kept_draws(self, _actions, _rng):
+        return self
+
+    def action_dist(self, _contexts, _actions, eligible, _rng, **_):
+        dist = np.zeros(eligible.shape)
+        dist[:, self._rank] = 1.0
+        return dist
+
+
+def taken(choices) -> set[str]:
+    return {choice.decision.action for choice in choices}
+
+
+def test_the_last_wave_alone_is_decided_without_exploring():
+    three = replace(SPRING, waves=3)
+    for number, action in ((0, "hello"), (1, "hello"), (2, "offer")):
+        assert taken(wave(three, Last(0), wave=number).decide(PEOPLE, 0, NOON)) == {action}
+
+
+def test_no_period_of_a_trigger_is_the_last():
+    triggered = replace(SPRING, trigger_event="cart-abandoned")
+    events = {user: "event-1" for user, _ in PEOPLE}
+    assert taken(wave(triggered, Last(0)).decide(PEOPLE, 0, NOON, events=events)) == {"hello"}
 
 
 def test_for_nobody_nothing_is_decided():
