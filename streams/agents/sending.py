@@ -1,6 +1,7 @@
 """Shared by every way of deciding: pinned policies, decisions sent and kept, the learner told."""
 
 import dataclasses
+import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -27,10 +28,11 @@ from streams.agents.state import (
 from streams.core.encoding import LoadedRelease, release_label
 from streams.core.learning import Outcome, add_tallies, decision_tally
 from streams.core.ledger import Ledger
+from streams.core.policies import Policy
 from streams.core.profiles import Profile, note_action, note_send
 from streams.core.reward_units import unit_of
 from streams.core.snapshots import policy_of
-from streams.core.waves import Choice, Wave
+from streams.core.waves import Choice, Wave, deciding_policy
 from streams.kafka.transaction import Transaction
 
 __all__ = ["Known", "Members", "PinnedWaves", "send", "shut_templates"]
@@ -69,6 +71,9 @@ class PinnedWaves:
         self._known = known
         # With what each was started by: who stands in has another policy in its own start.
         self._waves: dict[tuple[str, int, int], tuple[WaveStart, Wave]] = {}
+        # By campaign and wave: the draws of all shards, which decide in threads of their own.
+        self._policies: dict[tuple[str, int], tuple[PolicySnapshot, Policy]] = {}
+        self._making = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._waves)
@@ -87,7 +92,7 @@ class PinnedWaves:
         if label is not None and release is None:
             wave = self._of_last_good(start, label)
         else:
-            wave = Wave(start, policy_of(snapshot), release, unit_of(snapshot))
+            wave = self._made(start, snapshot, release)
         if wave is not None:
             self._waves[key] = start, wave
         return wave
@@ -111,11 +116,33 @@ class PinnedWaves:
             policy_version=snapshot.version,
             encoder_version=snapshot.encoder_version,
         )
-        return Wave(instead, policy_of(snapshot), release, unit_of(snapshot))
+        return self._made(instead, snapshot, release)
+
+    def _made(
+        self, start: WaveStart, snapshot: PolicySnapshot, release: LoadedRelease | None
+    ) -> Wave:
+        return Wave(start, self._policy(start, snapshot), release, unit_of(snapshot))
+
+    def _policy(self, start: WaveStart, snapshot: PolicySnapshot) -> Policy:
+        """The wave's policy; where it keeps draws, which take megabytes, shards share it."""
+        key = (start.campaign.campaign_id, start.wave)
+        with self._making:
+            known = self._policies.get(key)
+            if known is not None and known[0] == snapshot:
+                return known[1]
+            policy = policy_of(snapshot)
+            decides = deciding_policy(start, policy)
+            if decides is not policy:
+                self._policies[key] = snapshot, decides
+            return decides
 
     def forget(self, start: WaveStart) -> None:
-        """A wave has decided for everybody."""
-        self._waves.pop((start.campaign.campaign_id, start.wave, start.shard), None)
+        """A wave has decided for everybody in a shard."""
+        name, number = start.campaign.campaign_id, start.wave
+        with self._making:
+            self._waves.pop((name, number, start.shard), None)
+            if not any(key[:2] == (name, number) for key in self._waves):
+                self._policies.pop((name, number), None)
 
 
 class Members:

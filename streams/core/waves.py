@@ -21,10 +21,9 @@ from streams.core.policies.fatigue import recovering
 from streams.core.policies.no_send import with_no_send_eligible
 from streams.core.profiles import Profile, action_key
 
-__all__ = ["Choice", "Wave"]
+__all__ = ["Choice", "Wave", "deciding_policy"]
 
 HOUR_MS = 3_600_000
-ONCE = -1  # no chunk's number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +34,17 @@ class Choice:
     entry: Entry | None  # None: a rule sends nothing, and nothing is learned of it
 
 
+def deciding_policy(start: WaveStart, policy: Policy) -> Policy:
+    """Give the policy that decides a wave, made of the one that it is pinned to.
+
+    What it simulates is simulated once, the same in every shard: all chunks of the wave, however
+    small, share its draws from the posterior.
+    """
+    decides = policy.for_last_wave() if start.is_last else policy
+    rng = np.random.default_rng(seed_of(start.campaign.campaign_id, start.wave))
+    return decides.with_kept_draws(action_set(start.campaign), rng)
+
+
 class Wave:
     """One wave in one shard: everything that is fixed for all of its chunks.
 
@@ -43,7 +53,7 @@ class Wave:
     start
         The campaign and the versions that the wave is pinned to.
     policy
-        The frozen policy of those versions. Never changed here.
+        The frozen policy of those versions (`deciding_policy`). Never changed here.
     release
         Of the campaign's encoder, that the wave is pinned to; None without one.
     unit
@@ -58,14 +68,13 @@ class Wave:
         unit: float = 1.0,
     ) -> None:
         self.start = start
-        self._policy = policy.for_last_wave() if start.is_last else policy
+        self._policy = policy
         self._unit = unit
         self._encoder = ContextEncoder(start.campaign.context, release)
         self._actions = action_set(start.campaign)
         self.audience = Audience(start)
         self._choices: dict[tuple[bool, ...], tuple[list[int], list[str]]] = {}
         self._rows = {name: row for row, name in enumerate(self._actions.ids)}
-        self._answering: Policy | None = None  # decides for one or two users at a time
 
     def decide(
         self,
@@ -78,8 +87,7 @@ class Wave:
         """Decide for users of an instalment's chunk, for whom the segment holds.
 
         The random stream is a function of campaign, wave, shard and chunk: a chunk that is
-        decided again gets the same actions. What a policy simulates is simulated for each chunk
-        of a schedule anew; for triggered ones, which are small, once.
+        decided again gets the same actions.
 
         Parameters
         ----------
@@ -110,7 +118,7 @@ class Wave:
         asked = np.array([rule.reason == POLICY for rule in rules])
         dist = np.zeros(eligible.shape)  # (n_users, n_actions)
         handicap = self._handicap([profile for _, profile in people], now_ms)
-        dist[asked] = self._decider(triggered=events is not None).action_dist(
+        dist[asked] = self._policy.action_dist(
             contexts[asked],
             self._actions,
             eligible[asked],
@@ -136,17 +144,6 @@ class Wave:
                 zip(people, rules, rows, strict=True)
             )
         ]
-
-    def _decider(self, *, triggered: bool) -> Policy:
-        if not triggered:
-            return self._policy
-        if self._answering is None:
-            start = self.start
-            rng = np.random.default_rng(
-                seed_of(start.campaign.campaign_id, start.wave, start.shard, ONCE)
-            )
-            self._answering = self._policy.with_kept_draws(self._actions, rng)
-        return self._answering
 
     def _handicap(self, profiles: Sequence[Profile], now_ms: int) -> NDArray[np.float64] | None:
         """What recent sends take off each action's score, (n_users, n_actions)."""

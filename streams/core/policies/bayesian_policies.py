@@ -71,6 +71,8 @@ class ThompsonPolicy(ModelPolicy, abc.ABC):
         Many small chunks are decided as one large chunk would be. Where the draws would take more
         than 16 MiB each chunk still has its own.
         """
+        if not self._explores:
+            return self
         kept, left = Kept(actions.ids, []), MOST_KEPT
         for weight, plans, model in self._drawn(actions, rng):
             mine: list[Plan] = []

@@ -28,7 +28,7 @@ from streams.core.policies import Policy, from_bytes
 from streams.core.profiles import Profile
 from streams.core.schedule import CampaignState
 from streams.core.warm_start import first_policy
-from streams.core.waves import Choice, Wave
+from streams.core.waves import Choice, Wave, deciding_policy
 from streams.releases.offered import Standing
 from streams.simulation.encoder_log import company_profile
 from streams.simulation.world import Company
@@ -209,7 +209,11 @@ class MemoryCampaign:
             people[partition_of(name, SHARDS)].append((name, self._profiles[user]))
         choices: list[Choice] = []
         for number, start in self._starts.items():
-            wave = PinnedWaves(self._known).wave(start) if other is None else Wave(start, *other)
+            if other is None:
+                wave = PinnedWaves(self._known).wave(start)
+            else:
+                policy, release = other
+                wave = Wave(start, deciding_policy(start, policy), release)
             assert wave is not None
             for chunk in range(-(-len(people[number]) // CHUNK)):
                 mine = people[number][chunk * CHUNK : (chunk + 1) * CHUNK]

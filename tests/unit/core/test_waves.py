@@ -9,7 +9,7 @@ from schemas.ids import NO_SEND
 from streams.core.encoding import ContextEncoder, action_set
 from streams.core.policies import create
 from streams.core.profiles import Profile
-from streams.core.waves import HOUR_MS, Wave
+from streams.core.waves import HOUR_MS, Wave, deciding_policy
 from tests.unit.agents.shard import NOON, campaign, wave_start
 
 SPRING = campaign()
@@ -28,7 +28,8 @@ PEOPLE = [
 def wave(of=SPRING, policy=None, **given) -> Wave:
     encoder = ContextEncoder(of.context)
     made = policy or create(of.policy, of.policy_params, encoder.d_user, action_set(of).d_action)
-    return Wave(wave_start(of, **given), made)
+    start = wave_start(of, **given)
+    return Wave(start, deciding_policy(start, made))
 
 
 class Dead:
@@ -37,6 +38,9 @@ class Dead:
     name = "dead"
 
     def for_last_wave(self):
+        return self
+
+    def with_kept_draws(self, _actions, _rng):
         return self
 
     def action_dist(self, _contexts, _actions, eligible, _rng, **_):

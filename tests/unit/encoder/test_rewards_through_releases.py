@@ -48,7 +48,7 @@ def encoder() -> Encoder:
 
 def test_what_was_learned_survives_a_new_feature_space_and_a_reset_would_lose_it(encoder):
     found = []
-    for seed in (1, 2):
+    for seed in range(1, 9):
         company = Company.create(seed, PEOPLE)
         old, new = Turned(encoder, "people@1.0.0", None), Turned(encoder, "people@2.0.0", seed)
         found.append(
@@ -62,14 +62,18 @@ def test_what_was_learned_survives_a_new_feature_space_and_a_reset_would_lose_it
                 waves=5,
             )
         )
-    for each in (
-        found
-    ):  # bars as in the bench; shares of the oracle's, so that a wave's people matter little
-        assert each.after >= 0.97 * each.before
-        assert each.rolled_back >= 0.97 * each.before
+    # Bars as in the bench. From wave to wave a company's share of the oracle moves by 5 %: over
+    # eight of them the mean of what is about 1.03 lies below 0.97 once in a thousand.
+    before, after, rolled_back, reset = (
+        np.array([getattr(each, part) for each in found])
+        for part in ("before", "after", "rolled_back", "reset")
+    )
+    assert np.mean(after / before) >= 0.97
+    assert np.mean(rolled_back / before) >= 0.97
+    assert np.mean(reset / after) < 0.85
+    for each in found:
         # A prior that is the same in all directions: the pair knows what the other one does.
         assert each.after == pytest.approx(each.stayed, rel=0.01)
-        assert each.reset < 0.85 * each.after
 
 
 def test_who_is_not_known_earns_about_what_a_campaign_without_context_does(encoder):
