@@ -9,6 +9,7 @@ What differs from Faust's own, and why:
 - Backpressure. A partition of which many records wait is not fetched from until half of them are
   done, and then at once: Faust looks again after a second.
 - Acknowledgement. A partition's chunks are done in order: its last offset says it all.
+- Fetching. In sessions (`streams/kafka/fetch_sessions.py`): a fetch names what changed.
 - Isolation. Faust reads uncommitted unless its own transactions are on.
 - Assignment. `streams/kafka/assignor.py`.
 - Holes. In a rebalance Faust drops records that it has fetched. In a topic that is written by
@@ -28,8 +29,10 @@ from typing import Any
 
 import uvloop
 from aiokafka import AIOKafkaConsumer
+from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer import fetcher as aiokafka_fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.protocol.fetch import FetchRequest
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.services import WaitResults
@@ -38,6 +41,7 @@ from yarl import URL
 from schemas.errors import BusError
 from streams.kafka.assignor import CoPartitionedAssignor
 from streams.kafka.conductor import Chunk, Conductor
+from streams.kafka.fetch_sessions import FetchSessions
 from streams.kafka.transaction import Incoming
 
 __all__ = ["Fetched", "Progress", "Transport", "broker_urls", "check_overrides"]
@@ -83,6 +87,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._isolation_level = "read_committed"  # noqa: SLF001 - read when it starts
         consumer._partition_assignment_strategy = [transport.assignor]  # noqa: SLF001
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001
+        FetchSessions(consumer._client)  # noqa: SLF001
         return consumer
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
@@ -394,6 +399,8 @@ def check_overrides() -> None:
         (GroupCoordinator, ("_start_heartbeat_task",)),
         (aiokafka_fetcher.Fetcher, ("fetched_records", "_create_fetch_waiter")),
         (aiokafka_fetcher.PartitionRecords, ("_consumer_record",)),
+        (AIOKafkaClient, ("send",)),
+        (FetchRequest, ("build", "topics")),
     )
     missing = [
         f"{owner.__name__}.{name}"
