@@ -1,28 +1,17 @@
-"""Fixtures for every suite: the recorded data, and a real Kafka.
+"""Fixtures for every suite: the recorded data, and a real Kafka."""
 
-Kafka is the first that is there: the one at ``GROUNDSWELL_TEST_BOOTSTRAP``; testcontainers' where
-``GROUNDSWELL_TEST_DOCKER=1`` and a Docker engine answers; the embedded one. Where none starts its
-tests are skipped, or fail with ``GROUNDSWELL_TEST_REQUIRE_KAFKA=1``.
-"""
-
-import gc
 import os
 import secrets
 import signal
-import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import hypothesis
 import pytest
 import structlog
-from confluent_kafka.admin import AdminClient
 
-from schemas.errors import BrokerError
-from streams.kafka.broker import EmbeddedKafka
-from streams.kafka.reach import require_broker
+from streams.kafka.broker_node import QUICK
+from tests.kafka.started import Kafka, started
 
 # A machine that is busy is no reason for a test to fail.
 hypothesis.settings.register_profile(
@@ -34,61 +23,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kafka:
-    bootstrap: str
-    admin: AdminClient
-
-
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
-    with ExitStack() as stack:
-        try:
-            bootstrap = (
-                os.environ.get("GROUNDSWELL_TEST_BOOTSTRAP")
-                or _container(stack)
-                or _embedded(stack, tmp_path_factory.mktemp("kafka"))
-            )
-            require_broker(bootstrap)
-        except BrokerError as error:
-            if os.environ.get("GROUNDSWELL_TEST_REQUIRE_KAFKA") == "1":
-                pytest.fail(str(error), pytrace=False)
-            pytest.skip(str(error))
-        admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-        yield Kafka(bootstrap=bootstrap, admin=admin)
-
-
-def _container(stack: ExitStack) -> str | None:
-    if os.environ.get("GROUNDSWELL_TEST_DOCKER") != "1" or not _docker_answers():
-        return None
-    from testcontainers.community.kafka import KafkaContainer
-
-    container = KafkaContainer().with_kraft()
-    for name in ("OFFSETS_TOPIC", "TRANSACTION_STATE_LOG"):
-        container.with_env(f"KAFKA_{name}_REPLICATION_FACTOR", "1")
-    container.with_env("KAFKA_TRANSACTION_STATE_LOG_MIN_ISR", "1")
-    container.with_env("KAFKA_AUTO_CREATE_TOPICS_ENABLE", "false")
-    container.with_env("KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS", "0")
-    return stack.enter_context(container).get_bootstrap_server()
-
-
-def _docker_answers() -> bool:
-    import docker
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # where none answers it leaves a socket
-        try:
-            docker.from_env().close()  # the client asks the engine for its version
-        except docker.errors.DockerException:
-            found = False
-        else:
-            found = True
-        gc.collect()
-    return found
-
-
-def _embedded(stack: ExitStack, folder: Path) -> str:
-    return stack.enter_context(EmbeddedKafka(folder / "broker", die_with_parent=True)).bootstrap
+    with started(tmp_path_factory.mktemp("kafka"), QUICK) as found:
+        yield found
 
 
 @pytest.fixture

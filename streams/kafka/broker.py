@@ -23,7 +23,7 @@ import structlog
 from schemas.errors import BrokerError
 from streams.kafka.broker_config import Address, free_ports
 from streams.kafka.broker_jars import broker_files
-from streams.kafka.broker_node import Node, kafka_uuid, sole_use
+from streams.kafka.broker_node import QUICK, Jvm, Node, kafka_uuid, sole_use
 from streams.kafka.reach import brokers
 
 STATE_FILE = "broker.json"
@@ -52,8 +52,8 @@ class EmbeddedKafka:
         The port of the first node, the next ones for others; any that is free without it.
     nodes
         How many nodes, each broker and controller. Three replicate and survive one.
-    heap_mb
-        The Java heap of each node, in MB.
+    jvm
+        How each node's Java runs: quick to start, unless told otherwise.
     told_ports
         The ports that the nodes tell clients, one for each, where a proxy stands between them.
     die_with_parent
@@ -73,12 +73,12 @@ class EmbeddedKafka:
         *,
         port: int | None = None,
         nodes: int = 1,
-        heap_mb: int = 384,
+        jvm: Jvm = QUICK,
         told_ports: Sequence[int] | None = None,
         die_with_parent: bool = False,
     ) -> None:
         self.data_dir = data_dir.resolve()
-        self._heap_mb = heap_mb
+        self._jvm = jvm
         self._die_with_parent = die_with_parent
         self._cluster_id = kafka_uuid()  # for directories that are not formatted yet
         free = free_ports(2 * nodes)
@@ -205,7 +205,7 @@ class EmbeddedKafka:
         node.launch(
             broker_files(),
             self._cluster_id,
-            self._heap_mb,
+            self._jvm,
             die_with_parent=self._die_with_parent,
         )
         self._write_state()

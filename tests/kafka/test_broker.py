@@ -22,7 +22,7 @@ from streams.kafka import broker as broker_module
 from streams.kafka import broker_jars
 from streams.kafka.broker import EmbeddedKafka, running
 from streams.kafka.broker_config import free_ports
-from streams.kafka.broker_node import last_words
+from streams.kafka.broker_node import Jvm, last_words
 from streams.kafka.reach import require_broker
 
 
@@ -169,7 +169,7 @@ def test_a_port_in_use_is_said_in_one_line_that_names_it(tmp_path):
 
 def test_a_broker_that_cannot_start_says_its_last_relevant_line(tmp_path):
     with pytest.raises(BrokerError, match=r"exit code 1: .*heap.*: give it another heap_mb$"):
-        EmbeddedKafka(tmp_path / "broker", heap_mb=1).start()
+        EmbeddedKafka(tmp_path / "broker", jvm=Jvm(heap_mb=1, flags=())).start()
 
 
 def test_a_directory_made_for_one_node_is_not_started_as_three(tmp_path):

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,10 @@ from schemas.records import UserEvent
 from schemas.topics import SEND_DECISIONS, USER_EVENTS
 from tests.bench.figures import Figure, write_figures
 from tests.bench.speed.latency import Latencies, measure, peer
+from tests.bench.speed.rounds import interleaved
 from tests.kafka.harness import EVENTS, Deployment, campaign, deployment
 
 ROUNDS = 3
-WARM_ROUNDS = 2
 EVENTS_A_ROUND = 2000
 MOST_MS, MOST_RATIO = 50.0, 2.0
 DAY_MS = 86_400_000
@@ -50,35 +51,41 @@ def test_a_triggered_send_is_about_as_fast_as_a_bare_loop(kafka, namespace, tmp_
         bare = [loop.prefix + name for name in ("bare-in", "bare-out")]
         for made in kafka.admin.create_topics([NewTopic(n, loop.users, 1) for n in bare]).values():
             made.result()
-        prepare(loop)
-        runs: dict[str, list[Latencies]] = {"bare": [], "direct": [], "ingest": []}
-        answer = loop.read(SEND_DECISIONS)[0].value()
-        for number in range(ROUNDS):
+        answer = prepare(loop)
+        decisions = loop.prefix + SEND_DECISIONS.name
+
+        def alone() -> Latencies:
             with peer(kafka.bootstrap, *bare, answer):
-                runs["bare"].append(timed(loop, *bare, f"bare-{number}", loop.users))
-            target = loop.prefix + SEND_DECISIONS.name
+                return timed(loop, *bare, f"bare-{next(number)}", loop.users)
+
+        def direct() -> Latencies:
             source = loop.prefix + USER_EVENTS.name
-            runs["direct"].append(timed(loop, source, target, f"direct-{number}", loop.users))
+            return timed(loop, source, decisions, f"direct-{next(number)}", loop.users)
+
+        def ingested() -> Latencies:
             source = loop.prefix + EVENTS
-            runs["ingest"].append(timed(loop, source, target, f"ingest-{number}", None))
-            loop.assert_alive()
+            return timed(loop, source, decisions, f"ingest-{next(number)}", None)
+
+        number = count()
+        runs = interleaved({"bare": alone, "direct": direct, "ingest": ingested}, ROUNDS)
+        loop.assert_alive()
     figures = figures_of(runs)
     write_figures("bench", "latency", figures)
     assert all(not run.missing for of in runs.values() for run in of), runs
     assert all(figure.holds is not False for figure in figures), figures
 
 
-def prepare(loop: Deployment) -> None:
-    """One worker, everybody's profile, a campaign that waits, and its first answers."""
+def prepare(loop: Deployment) -> bytes:
+    """One worker, everybody's profile, a campaign that waits; gives the first of its answers."""
     loop.start(0)
     loop.wait_open(0)
     loop.import_people(USERS)
     loop.apply(CART)
     loop.wait_profiles(len(USERS))
     source, target = (loop.prefix + topic.name for topic in (USER_EVENTS, SEND_DECISIONS))
-    for number in range(WARM_ROUNDS):  # a broker is slow until its code is compiled
-        warm = timed(loop, source, target, f"warm-{number}", loop.users)
-        assert not warm.missing
+    assert not timed(loop, source, target, "first", loop.users).missing
+    answer: bytes = loop.read(SEND_DECISIONS)[0].value()
+    return answer
 
 
 def timed(
