@@ -15,11 +15,11 @@ from streams.agents.clock import Clock
 from streams.agents.parts import MOST_TOLD, gather, tell_early, tell_gathered
 from streams.agents.profile import wrong_shard
 from streams.agents.progress import progress_update, tell
+from streams.agents.running_waves import RunningWave, load_wave, store_wave
 from streams.agents.state import (
     CLOSE,
     FORGET,
     REST,
-    RunningWave,
     Timer,
     due_of,
     ledger_key,
@@ -29,7 +29,6 @@ from streams.agents.state import (
     read_timers,
     rest_key,
     store,
-    store_wave,
     wave_key,
 )
 from streams.core.learning import (
@@ -93,7 +92,7 @@ class Gathered:
         """The wave of an entry, as it runs in this shard."""
         key = wave_key(entry.campaign_id, entry.wave)
         if key not in self._waves:
-            running = load(self._tx, key, RunningWave)
+            running = load_wave(self._tx, key)
             assert running is not None  # a wave stays as long as entries of it do
             self._waves[key] = running
         return self._waves[key]

@@ -10,6 +10,7 @@ from streams.agents.clock import Clock
 from streams.agents.listed import drop_list, listed_users, put_list
 from streams.agents.parts import note_complete
 from streams.agents.progress import progress_update, tell
+from streams.agents.running_waves import RunningWave, load_wave, open_triggers, store_wave
 from streams.agents.sending import (
     Known,
     Members,
@@ -17,16 +18,7 @@ from streams.agents.sending import (
     send,
     shut_templates,
 )
-from streams.agents.state import (
-    RunningWave,
-    active_key,
-    done_key,
-    load,
-    open_triggers,
-    store,
-    store_wave,
-    wave_key,
-)
+from streams.agents.state import active_key, done_key, wave_key
 from streams.core.waves import Wave
 from streams.kafka.transaction import Incoming, Transaction
 
@@ -64,7 +56,7 @@ class StartWaves:
                 if listed:
                     put_list(tx, start)
                     start = dataclasses.replace(start, users=None)
-                store(tx, running, RunningWave(start, listed=listed))
+                store_wave(tx, RunningWave(start=start, listed=listed))
                 tx.put(active, b"")
 
 
@@ -86,7 +78,7 @@ class DecideChunk:
     def __call__(self, tx: Transaction) -> bool:
         """Decide one chunk of the first wave that can go on; True if there may be more."""
         for key, _ in tx.scan(b"a"):
-            running = load(tx, b"w" + key[1:], RunningWave)
+            running = load_wave(tx, b"w" + key[1:])
             assert running is not None
             if self._advance(tx, running):
                 return True

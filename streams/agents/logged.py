@@ -14,19 +14,10 @@ from schemas.wire import Unreadable
 from streams.agents.clock import Clock
 from streams.agents.profile import wrong_shard
 from streams.agents.progress import progress_update, tell
+from streams.agents.running_waves import RunningWave, load_wave, store_wave
 from streams.agents.schedule import check_runnable
 from streams.agents.sending import Known
-from streams.agents.state import (
-    CLOSE,
-    RunningWave,
-    done_key,
-    ledger_key,
-    load,
-    put_timers,
-    store,
-    store_wave,
-    wave_key,
-)
+from streams.agents.state import CLOSE, done_key, ledger_key, load, put_timers, store, wave_key
 from streams.core.encoding import ContextEncoder
 from streams.core.learning import add_tallies, decision_tally
 from streams.core.ledger import Entry, Ledger
@@ -100,7 +91,7 @@ class EnterLogged:
             raise BadRecordError(
                 f"campaign {logged.campaign_id} is {campaign.status}, not logged: it decides here"
             )
-        running = load(tx, wave_key(logged.campaign_id, logged.wave), RunningWave)
+        running = load_wave(tx, wave_key(logged.campaign_id, logged.wave))
         if running is not None:
             return running
         if tx.get(done_key(logged.campaign_id, logged.wave)) is not None:
@@ -116,7 +107,7 @@ class EnterLogged:
             raise BadRecordError(
                 f"campaign {logged.campaign_id} cannot be learned: {error}"
             ) from error
-        return RunningWave(_start_of_log(campaign, logged, tx.number))
+        return RunningWave(start=_start_of_log(campaign, logged, tx.number))
 
     def _enter(self, tx: Transaction, logged: LoggedDecision, running: RunningWave) -> bool:
         """Enter a decision or a marker; False where it was entered before.

@@ -11,7 +11,8 @@ from schemas.campaign import WaveStart
 from schemas.learning import Sums, Tally
 from streams.agents.clock import Clock
 from streams.agents.progress import Gathering, gathering_key, progress_update, tell
-from streams.agents.state import RunningWave, load, store, wave_key
+from streams.agents.running_waves import RunningWave, load_wave
+from streams.agents.state import load, store, wave_key
 from streams.core.learning import (
     Outcome,
     Rows,
@@ -128,7 +129,7 @@ class TellGathered:
             counted = gathering.tallies and now_ms >= gathering.told_ms + TALLIES_MS
             if not due and not counted:
                 continue
-            running = load(tx, b"w" + key[1:], RunningWave)
+            running = load_wave(tx, b"w" + key[1:])
             assert running is not None  # a wave is told before it is dropped
             if due:
                 tell_gathered(tx, running)

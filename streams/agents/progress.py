@@ -4,7 +4,8 @@ import msgspec
 
 from schemas.learning import LearningUpdate, Sums, Tally
 from schemas.topics import LEARNING_UPDATES
-from streams.agents.state import RunningWave, load, wave_key
+from streams.agents.running_waves import RunningWave
+from streams.agents.state import load, wave_key
 from streams.core.learning import Rows
 from streams.kafka.transaction import Transaction
 

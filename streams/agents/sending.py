@@ -14,10 +14,10 @@ from schemas.learning import PolicySnapshot, Tally
 from schemas.records import Decision
 from schemas.topics import SEND_DECISIONS
 from streams.agents.parts import tell_early
+from streams.agents.running_waves import RunningWave
 from streams.agents.snapshots import newest_key
 from streams.agents.state import (
     CLOSE,
-    RunningWave,
     ledger_key,
     load_ledger,
     loaded,

@@ -5,7 +5,8 @@ user shard
 ``p`` user                              profile
 ``l`` user                              ledger: open and correctable decisions, and when it was sent
                                         what
-``w`` campaign, wave                    the wave as it runs here (`RunningWave`)
+``w`` campaign, wave                    how far the wave has come here (`Course`)
+``k`` campaign, wave                    what it is pinned to (`WaveStart`)
 ``m`` campaign, wave, number            the users that it lists, in blocks
 ``a`` campaign, wave                    marks a wave that still has users to decide for
 ``d`` campaign, wave                    marks a wave of which nothing is left: not to start again
@@ -29,15 +30,12 @@ campaign shard
 ======================================  ===================================================
 """
 
-import dataclasses
 import struct
 from collections.abc import Iterator, Sequence
 from typing import Protocol, TypeVar
 
 import msgspec
 
-from schemas.campaign import WaveStart
-from schemas.learning import Tally
 from streams.core.ledger import Ledger
 from streams.core.profiles import Profile
 
@@ -45,7 +43,6 @@ __all__ = [
     "CLOSE",
     "FORGET",
     "REST",
-    "RunningWave",
     "State",
     "Timer",
     "Trigger",
@@ -64,7 +61,6 @@ __all__ = [
     "load",
     "load_ledger",
     "loaded",
-    "open_triggers",
     "profile_key",
     "put_timers",
     "read_learned",
@@ -72,7 +68,6 @@ __all__ = [
     "read_waiting",
     "rest_key",
     "store",
-    "store_wave",
     "timer_key",
     "triggering_key",
     "update_key",
@@ -105,41 +100,6 @@ class State(Protocol):
     def scan(  # noqa: D102
         self, prefix: bytes, after: bytes | None = None
     ) -> Iterator[tuple[bytes, bytes]]: ...
-
-
-class RunningWave(msgspec.Struct, array_like=True):
-    """A wave in one user shard.
-
-    Attributes
-    ----------
-    start
-        What it is pinned to.
-    cursor
-        The last state key, or the number of listed users, that was looked at.
-    chunk
-        Number of the next chunk.
-    decided, open
-        Decisions made; of these, still open.
-    held
-        Entries of it that ledgers hold, open or to be corrected.
-    untold
-        What a triggered wave's decisions added to its report since the learner was told last.
-    told_ms
-        When that was, in event time.
-    listed
-        Whether it is for users of a list, which is kept apart.
-    """
-
-    start: WaveStart
-    cursor: bytes = b""
-    chunk: int = 0
-    decided: int = 0
-    open: int = 0
-    deciding: bool = True
-    held: int = 0
-    untold: list[Tally] = []
-    told_ms: int = 0
-    listed: bool = False
 
 
 class Triggering(msgspec.Struct, array_like=True):
@@ -178,7 +138,7 @@ class Timer(msgspec.Struct, array_like=True):
 _encode = msgspec.msgpack.Encoder().encode
 _others = msgspec.msgpack.Decoder(list[tuple[str, str]]).decode
 _decoders: dict[type, msgspec.msgpack.Decoder] = {  # type: ignore[type-arg]
-    kind: msgspec.msgpack.Decoder(kind) for kind in (Profile, Ledger, RunningWave, Triggering)
+    kind: msgspec.msgpack.Decoder(kind) for kind in (Profile, Ledger, Triggering)
 }
 
 
@@ -237,36 +197,6 @@ def active_key(campaign_id: str, wave: int) -> bytes:
 def done_key(campaign_id: str, wave: int) -> bytes:
     """Key of the mark of a wave of which nothing is left."""
     return b"d" + wave_key(campaign_id, wave)[1:]
-
-
-def store_wave(state: State, running: RunningWave) -> None:
-    """Put a wave; what only deciding needed goes with it, and the wave with its last entry."""
-    start = running.start
-    key = wave_key(start.campaign.campaign_id, start.wave)
-    if running.deciding:
-        store(state, key, running)
-        return
-    if not start.campaign.triggered:
-        state.delete(active_key(start.campaign.campaign_id, start.wave))
-    if running.held:
-        running.start = dataclasses.replace(start, users=None)
-        store(state, key, running)
-    else:
-        state.delete(key)
-        if not start.campaign.triggered:  # those are told apart by the newest that was started
-            state.put(done_key(start.campaign.campaign_id, start.wave), b"")
-
-
-def open_triggers(state: State, start: WaveStart) -> None:
-    """Begin a triggered campaign's next wave; one that is known already is not begun again."""
-    campaign = start.campaign
-    assert campaign.trigger_event is not None
-    key = triggering_key(campaign.campaign_id)
-    known = load(state, key, Triggering) or Triggering(campaign.trigger_event, [])
-    if known.waves and known.waves[-1] >= start.wave:
-        return
-    store(state, wave_key(campaign.campaign_id, start.wave), RunningWave(start))
-    store(state, key, Triggering(campaign.trigger_event, [*known.waves, start.wave]))
 
 
 def triggering_key(campaign_id: str) -> bytes:

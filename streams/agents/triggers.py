@@ -8,10 +8,10 @@ from schemas.records import UserEvent
 from streams.agents.clock import Clock
 from streams.agents.parts import note_complete
 from streams.agents.progress import progress_update, tell
+from streams.agents.running_waves import RunningWave, load_wave, store_wave
 from streams.agents.sending import Known, Members, PinnedWaves, send, shut_templates
 from streams.agents.state import (
     REST,
-    RunningWave,
     Trigger,
     Triggering,
     load,
@@ -19,7 +19,6 @@ from streams.agents.state import (
     read_waiting,
     rest_key,
     store,
-    store_wave,
     triggering_key,
     waiting_key,
     waiting_prefix,
@@ -241,7 +240,7 @@ def _triggering(tx: Transaction, campaign_id: str) -> Triggering:
 
 
 def _running(tx: Transaction, campaign_id: str, number: int) -> RunningWave:
-    found = load(tx, wave_key(campaign_id, number), RunningWave)
+    found = load_wave(tx, wave_key(campaign_id, number))
     assert found is not None  # a wave stays as long as it decides
     return found
 

@@ -13,8 +13,8 @@ from schemas.learning import LearningUpdate
 from schemas.topics import LEARNING_UPDATES, POLICY_SNAPSHOTS, WAVE_STARTS
 from streams.agents.learn import KeepUpdates
 from streams.agents.parts import gather, tell_gathered
+from streams.agents.running_waves import RunningWave, store_wave
 from streams.agents.schedule import LeadCampaigns, TakeUpCampaigns
-from streams.agents.state import RunningWave, store_wave
 from streams.core.encoding import ContextEncoder
 from streams.core.learning import Outcome, Rows, update_columns
 from streams.core.ledger import Entry
@@ -100,7 +100,7 @@ def begun(of: Campaign) -> tuple[MemoryShard, list[RunningWave]]:
         leader.run(LeadCampaigns(SHARDS, clock(), FakeKnown(), NO_PAIRS, INTERVAL_MS)), WAVE_STARTS
     )
     waves = [
-        RunningWave(start, decided=EXAMPLES, open=0, deciding=False, held=EXAMPLES)
+        RunningWave(start=start, decided=EXAMPLES, open=0, deciding=False, held=EXAMPLES)
         for start in starts
     ]
     return leader, waves
@@ -226,4 +226,4 @@ def test_the_learner_of_a_campaign_in_parts_costs_a_fraction_of_one_by_examples(
 
 def replaced(wave: RunningWave) -> RunningWave:
     """A wave of its own for each run: it is changed."""
-    return RunningWave(replace(wave.start), decided=EXAMPLES, deciding=False, held=EXAMPLES)
+    return RunningWave(start=replace(wave.start), decided=EXAMPLES, deciding=False, held=EXAMPLES)

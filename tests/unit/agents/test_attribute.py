@@ -12,10 +12,10 @@ from schemas.ids import TIME_MARKER
 from schemas.records import Reward
 from schemas.topics import LEARNING_EXAMPLES, LEARNING_UPDATES
 from streams.agents.attribute import MOST_DUE, Attribute, CloseDue
+from streams.agents.running_waves import load_wave
 from streams.agents.state import (
     CLOSE,
     TOGETHER,
-    RunningWave,
     ledger_key,
     load_ledger,
     profile_key,
@@ -308,7 +308,7 @@ def test_nothing_is_left_of_a_wave_that_nothing_can_correct():
     shard, decisions = wave_of(ANN, BOB)
     shard.apply(joining(), [click(decisions[ANN])])
     close(shard)
-    assert shard.load(wave_key("spring", 0), RunningWave).held == 2
+    assert load_wave(shard.begin(), wave_key("spring", 0)).held == 2
     close(shard, NOON + 1_000_000)
     assert [key[:1] for key in shard.keys(b"")] == [b"d", b"l", b"l", b"p", b"p"]
     assert shard.load(ledger_key(ANN), Ledger) == Ledger(sends=[NOON])

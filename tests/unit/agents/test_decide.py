@@ -11,15 +11,8 @@ from schemas.records import UserEvent
 from schemas.topics import LEARNING_UPDATES, SEND_DECISIONS
 from streams.agents.decide import LOOKED_AT, DecideChunk, StartWaves
 from streams.agents.profile import FoldProfiles
-from streams.agents.state import (
-    CLOSE,
-    RunningWave,
-    Timer,
-    ledger_key,
-    profile_key,
-    read_timers,
-    wave_key,
-)
+from streams.agents.running_waves import RunningWave, load_wave
+from streams.agents.state import CLOSE, Timer, ledger_key, profile_key, read_timers, wave_key
 from streams.core.ledger import Ledger
 from streams.core.profiles import Profile
 from tests.unit.agents.shard import (
@@ -61,7 +54,7 @@ def timers(shard: MemoryShard) -> list[Timer]:
 
 
 def running(shard: MemoryShard, wave: int = 0) -> RunningWave:
-    return shard.load(wave_key("spring", wave), RunningWave)
+    return load_wave(shard.begin(), wave_key("spring", wave))
 
 
 # ---- a wave

@@ -2,8 +2,9 @@
 
 from schemas.topics import SEND_DECISIONS
 from streams.agents.decide import DecideChunk, StartWaves
+from streams.agents.running_waves import load_wave
 from streams.agents.schedule import LeadCampaigns, TakeUpCampaigns
-from streams.agents.state import RunningWave, campaign_key, wave_key
+from streams.agents.state import campaign_key, wave_key
 from tests.unit.agents.shard import (
     INTERVAL_MS,
     NO_PAIRS,
@@ -46,7 +47,7 @@ def test_a_chunk_writes_neither_the_list_nor_what_grows_with_it():
     assert not set(tx.changes) & set(listed)
     assert len(tx.changes[wave_key("spring", 0)] or b"") < 2_000
     shard.commit(tx)
-    assert shard.load(wave_key("spring", 0), RunningWave).cursor == b"100"
+    assert load_wave(shard.begin(), wave_key("spring", 0)).cursor == b"100"
 
 
 def test_a_worker_that_dies_within_a_list_is_continued_behind_its_last_chunk():

@@ -11,7 +11,8 @@ from schemas.records import LoggedDecision
 from schemas.topics import LEARNING_EXAMPLES, LEARNING_UPDATES
 from streams.agents.attribute import CloseDue
 from streams.agents.logged import LARGEST_LEDGER, EnterLogged
-from streams.agents.state import RunningWave, ledger_key, wave_key
+from streams.agents.running_waves import RunningWave, load_wave
+from streams.agents.state import ledger_key, wave_key
 from streams.core.ledger import Ledger
 from tests.unit.agents.shard import (
     NOON,
@@ -54,7 +55,7 @@ def marker(**given) -> LoggedDecision:
 
 
 def running(shard: MemoryShard, wave: int = 0) -> RunningWave | None:
-    return shard.load(wave_key("spring", wave), RunningWave)
+    return load_wave(shard.begin(), wave_key("spring", wave))
 
 
 def test_a_logged_decision_is_opened_as_if_made_here_and_never_sent():

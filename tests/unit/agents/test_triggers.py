@@ -15,7 +15,8 @@ from streams.agents.attribute import CloseDue
 from streams.agents.decide import DecideChunk, StartWaves
 from streams.agents.parts import TellGathered
 from streams.agents.profile import FoldProfiles
-from streams.agents.state import RunningWave, ledger_key, rest_key, wave_key
+from streams.agents.running_waves import load_wave, pinned_key
+from streams.agents.state import ledger_key, rest_key, wave_key
 from streams.agents.triggers import Triggers
 from streams.core.ledger import Ledger
 from streams.core.profiles import event_key
@@ -91,7 +92,7 @@ def test_an_event_is_answered_in_the_transaction_that_folds_it():
     assert 0 < decision.propensity <= 1
     (entry,) = shop.shard.load(ledger_key(USERS[3]), Ledger).entries
     assert (entry.decision_id, entry.action) == (decision.decision_id, decision.action)
-    running = shop.shard.load(wave_key("spring", 0), RunningWave)
+    running = load_wave(shop.shard.begin(), wave_key("spring", 0))
     assert (running.decided, running.open, running.held) == (1, 1, 1)
 
 
@@ -215,7 +216,7 @@ def test_the_last_wave_decides_until_the_next_ones_policy_has_arrived():
     shop.tend()
     *_, over = [u for u in sent(shop.shard.outputs, LEARNING_UPDATES) if u.wave == 0]
     assert (over.deciding, over.decided, over.open) == (False, 1, 1)
-    assert shop.shard.load(wave_key("spring", 0), RunningWave).held == 1
+    assert load_wave(shop.shard.begin(), wave_key("spring", 0)).held == 1
 
 
 def test_a_wave_that_nobody_was_decided_in_leaves_nothing_behind():
@@ -224,6 +225,7 @@ def test_a_wave_that_nobody_was_decided_in_leaves_nothing_behind():
     shop.begin(CART, 2)
     shop.tend()
     assert shop.shard.keys(b"w") == [wave_key("spring", 2)]
+    assert shop.shard.keys(b"k") == [pinned_key("spring", 2)]
     assert shop.shard.keys(b"d") == []
     shop.begin(CART, 1)  # an old start that comes again
     assert shop.shard.keys(b"w") == [wave_key("spring", 2)]
