@@ -201,12 +201,19 @@ class Worker:
             partitions={name: state.partitions for name, state in topics.items()},
         )
         interval_ms = int(settings.snapshot_interval_s * 1000)
+        decides = DecideChunk(self._known, settings.chunk_size, self._clock)
         users: list[Step] = [
             CloseDue(self._clock),
             self._triggers,
             TellGathered(self._clock, interval_ms),
-            DecideChunk(self._known, settings.chunk_size, self._clock),
+            decides,
         ]
+
+        def closed(kind: str, number: int) -> None:
+            if kind == "users":
+                decides.let_go(number)
+                self._triggers.let_go(number)
+
         campaigns: list[Step] = [
             LeadCampaigns(
                 settings.user_partitions, self._clock, self._known, self._pairs(), interval_ms
@@ -223,6 +230,7 @@ class Worker:
             batch_size=settings.batch_size,
             urgent=self._follower.urgent,
             vouched_ms=lambda: self._follower.vouched_ms,
+            closed=closed,
         )
 
     def _pairs(self) -> Pairs:

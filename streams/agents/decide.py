@@ -75,6 +75,10 @@ class DecideChunk:
         self._clock = clock
         self._pinned = PinnedWaves(known)
 
+    def let_go(self, shard: int) -> None:
+        """A shard has moved to another worker."""
+        self._pinned.let_go(shard)
+
     def __call__(self, tx: Transaction) -> bool:
         """Decide one chunk of the first wave that can go on; True if there may be more."""
         for key, _ in tx.scan(b"a"):

@@ -1,7 +1,7 @@
 """Waves as they run in a user shard: what they are pinned to, and how far they have come.
 
 What a wave is pinned to holds the campaign's whole definition and does not change. It stands under
-a key of its own, so that neither a chunk nor a triggered decision writes it, or reads it, again.
+a key of its own, so that neither a chunk nor a triggered decision writes it, or decodes it, again.
 """
 
 import dataclasses
@@ -16,7 +16,6 @@ from streams.agents.state import (
     Triggering,
     active_key,
     done_key,
-    dumped,
     load,
     loaded,
     store,
@@ -26,7 +25,7 @@ from streams.agents.state import (
 
 __all__ = ["RunningWave", "load_wave", "open_triggers", "pinned_key", "store_wave"]
 
-KEPT, LARGEST_KEPT = 256, 64 * 1024  # starts that are kept as read, and the bytes of one
+KEPT, LARGEST_KEPT = 1024, 64 * 1024  # starts that are kept as read, and the bytes of one
 
 
 class Course(msgspec.Struct, array_like=True):
@@ -68,9 +67,12 @@ class RunningWave(Course, kw_only=True):
     ----------
     start
         What it is pinned to.
+    is_stored
+        Whether that stands in the state as it is.
     """
 
     start: WaveStart
+    is_stored: bool = False
 
 
 def pinned_key(campaign_id: str, wave: int) -> bytes:
@@ -98,7 +100,7 @@ def load_wave(state: State, key: bytes) -> RunningWave | None:
         return None
     raw = state.get(_pinned(key))
     assert raw is not None  # they are put and deleted together
-    return RunningWave(*msgspec.structs.astuple(course), start=_start_of(raw))
+    return RunningWave(*msgspec.structs.astuple(course), start=_start_of(raw), is_stored=True)
 
 
 def store_wave(state: State, running: RunningWave) -> None:
@@ -115,11 +117,11 @@ def store_wave(state: State, running: RunningWave) -> None:
         return
     if not running.deciding and running.start.users is not None:
         running.start = dataclasses.replace(running.start, users=None)
+        running.is_stored = False
+    if not running.is_stored:
         store(state, _pinned(key), running.start)
-    elif state.get(_pinned(key)) is None:
-        store(state, _pinned(key), running.start)
-    *course, _ = msgspec.structs.astuple(running)
-    state.put(key, dumped(course))
+        running.is_stored = True
+    store(state, key, msgspec.structs.astuple(running)[: len(Course.__struct_fields__)])
 
 
 def open_triggers(state: State, start: WaveStart) -> None:

@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -71,8 +72,11 @@ class PinnedWaves:
         self._known = known
         # With what each was started by: who stands in has another policy in its own start.
         self._waves: dict[tuple[str, int, int], tuple[WaveStart, Wave]] = {}
-        # By campaign and wave: the draws of all shards, which decide in threads of their own.
-        self._policies: dict[tuple[str, int], tuple[PolicySnapshot, Policy]] = {}
+        # Shards decide in threads of their own. A policy's draws take megabytes: the waves of all
+        # shards hold the same one, and it goes with the last of them.
+        self._policies: WeakValueDictionary[tuple[str, int, int, str], Policy] = (
+            WeakValueDictionary()
+        )
         self._making = threading.Lock()
 
     def __len__(self) -> int:
@@ -124,25 +128,24 @@ class PinnedWaves:
         return Wave(start, self._policy(start, snapshot), release, unit_of(snapshot))
 
     def _policy(self, start: WaveStart, snapshot: PolicySnapshot) -> Policy:
-        """The wave's policy; where it keeps draws, which take megabytes, shards share it."""
-        key = (start.campaign.campaign_id, start.wave)
+        key = (start.campaign.campaign_id, start.wave, snapshot.version, snapshot.encoder_version)
         with self._making:
-            known = self._policies.get(key)
-            if known is not None and known[0] == snapshot:
-                return known[1]
-            policy = policy_of(snapshot)
-            decides = deciding_policy(start, policy)
-            if decides is not policy:
-                self._policies[key] = snapshot, decides
-            return decides
+            policy = self._policies.get(key)
+            if policy is None:
+                policy = deciding_policy(start, policy_of(snapshot))
+                if policy.SHARED:
+                    self._policies[key] = policy
+            return policy
 
     def forget(self, start: WaveStart) -> None:
         """A wave has decided for everybody in a shard."""
-        name, number = start.campaign.campaign_id, start.wave
-        with self._making:
-            self._waves.pop((name, number, start.shard), None)
-            if not any(key[:2] == (name, number) for key in self._waves):
-                self._policies.pop((name, number), None)
+        self._waves.pop((start.campaign.campaign_id, start.wave, start.shard), None)
+
+    def let_go(self, shard: int) -> None:
+        """A shard is another worker's now, and its waves with it."""
+        for key in list(self._waves):
+            if key[2] == shard:
+                self._waves.pop(key, None)
 
 
 class Members:

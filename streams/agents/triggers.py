@@ -53,6 +53,10 @@ class Triggers:
         self._clock = clock
         self._pinned = PinnedWaves(known)
 
+    def let_go(self, shard: int) -> None:
+        """A shard has moved to another worker."""
+        self._pinned.let_go(shard)
+
     def batch(self, tx: Transaction) -> "TriggeredBatch":
         """What the events of one transaction trigger."""
         return TriggeredBatch(self, tx)

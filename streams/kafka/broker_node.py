@@ -39,7 +39,7 @@ if os.getppid() == int(sys.argv[1]):
 CURES = {
     "Address already in use": "stop what holds the port, or choose another",
     "No space left on device": "free some disk",
-    "heap": "give it another heap_mb",
+    "heap": "give its Java another heap_mb",
 }
 
 

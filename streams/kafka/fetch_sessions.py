@@ -13,7 +13,7 @@ from typing import Any
 from aiokafka import errors
 from aiokafka.protocol.fetch import FetchRequest
 
-__all__ = ["FetchSessions"]
+__all__ = ["FetchSessions", "fits_aiokafka"]
 
 FIRST_VERSION = 7  # of the fetch API
 REPLICA_VERSION = 11  # an answer names a preferred replica too
@@ -63,8 +63,8 @@ class FetchSessions:
                 session.complete(response)
                 return response
             session.restart()
-            if error in LOST:
-                session.id = 0
+            if error is errors.FetchSessionIdNotFound:
+                session.id = 0  # there is none to end
             if fresh or error not in LOST:
                 raise error
 
@@ -100,6 +100,8 @@ class _Session:
             self.restart()
             return
         self.epoch = self.epoch + 1 if self.epoch < LAST_EPOCH else 1
+        if response.throttle_time_ms and not response.topics:
+            return  # a broker over its quota looks at nothing: what it leaves out may have moved
         answered = set()
         empty: tuple[Any, ...] = (
             ([], -1, b"") if response.API_VERSION >= REPLICA_VERSION else ([], b"")
@@ -146,6 +148,11 @@ class _SessionRequest(FetchRequest):
         request.session_id, request.session_epoch = self._session.id, self._session.epoch
         request.forgotten_topics_data = _by_topic(forgotten)
         return request
+
+
+def fits_aiokafka() -> bool:
+    """Whether aiokafka's fetches are made of what is taken from them here."""
+    return "_topics" in vars(FetchRequest(0, 1, 1, 0, []))
 
 
 def _by_topic(places: Iterable[Place]) -> list[tuple[str, list[int]]]:

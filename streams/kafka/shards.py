@@ -64,6 +64,7 @@ class Shards:
         batch_size: int,
         urgent: Callable[[Sequence[Incoming]], bool],
         vouched_ms: Callable[[], int],
+        closed: Callable[[str, int], None],
     ) -> None:
         self._app = app
         self._kinds = {topic: kind for kind in kinds for topic in kind.inputs}
@@ -75,6 +76,7 @@ class Shards:
         self._batch_size = batch_size
         self._urgent = urgent
         self._vouched_ms = vouched_ms
+        self._closed = closed  # told of each shard by its kind and number
         self._feeds: dict[TP, Feed] = {}
         self._applied = 0
         self._assigned = False
@@ -167,6 +169,7 @@ class Shards:
                     runner.cancel()
                 if shard is not None:
                     await self._in_thread(shard.close)
+                    self._closed(*key)
         self._count_open()
         if leaving:
             log.info("shards_closed", shards=["/".join(map(str, key)) for key in sorted(leaving)])

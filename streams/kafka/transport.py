@@ -41,7 +41,7 @@ from yarl import URL
 from schemas.errors import BusError
 from streams.kafka.assignor import CoPartitionedAssignor
 from streams.kafka.conductor import Chunk, Conductor
-from streams.kafka.fetch_sessions import FetchSessions
+from streams.kafka.fetch_sessions import FetchSessions, fits_aiokafka
 from streams.kafka.transaction import Incoming
 
 __all__ = ["Fetched", "Progress", "Transport", "broker_urls", "check_overrides"]
@@ -400,7 +400,7 @@ def check_overrides() -> None:
         (aiokafka_fetcher.Fetcher, ("fetched_records", "_create_fetch_waiter")),
         (aiokafka_fetcher.PartitionRecords, ("_consumer_record",)),
         (AIOKafkaClient, ("send",)),
-        (FetchRequest, ("build", "topics")),
+        (FetchRequest, ("build",)),
     )
     missing = [
         f"{owner.__name__}.{name}"
@@ -408,6 +408,8 @@ def check_overrides() -> None:
         for name in names
         if not hasattr(owner, name)
     ]
+    if not fits_aiokafka():
+        missing.append("FetchRequest._topics")
     if missing:
         raise BusError(
             f"this faust-streaming or aiokafka lacks {', '.join(missing)}: "

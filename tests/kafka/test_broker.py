@@ -168,7 +168,7 @@ def test_a_port_in_use_is_said_in_one_line_that_names_it(tmp_path):
 
 
 def test_a_broker_that_cannot_start_says_its_last_relevant_line(tmp_path):
-    with pytest.raises(BrokerError, match=r"exit code 1: .*heap.*: give it another heap_mb$"):
+    with pytest.raises(BrokerError, match=r"exit code 1: .*heap.*: give its Java another heap_mb$"):
         EmbeddedKafka(tmp_path / "broker", jvm=Jvm(heap_mb=1, flags=())).start()
 
 

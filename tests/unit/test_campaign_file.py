@@ -148,6 +148,10 @@ def test_defaults_go_with_what_is_given():
     assert parse(SHORT + "baseline: {action: a}\n").baseline_share == 0.1
     assert parse(SHORT + "cap: {sends: 1}\n").cap_period_ms == DAY_MS
     assert parse(SHORT + "policy: uniform\n").policy == "uniform"
+    explores = parse(
+        SHORT + "policy: {name: adaptive-thompson, params: {explore_last_wave: true}}\n"
+    )
+    assert explores.policy_params == {"explore_last_wave": True}
 
 
 @pytest.mark.parametrize(

@@ -21,13 +21,21 @@ def ask(**positions: int) -> protocol.FetchRequest:
     return protocol.FetchRequest(100, 1, 10_000, 1, topics)
 
 
-def answer(*partitions: Any, session: int = 7, error: int = 0, version: int = 11) -> Any:
+def answer(
+    *partitions: Any, session: int = 7, error: int = 0, version: int = 11, throttled_ms: int = 0
+) -> Any:
     """A broker's answer: of each partition topic, end and records."""
     topics = [
         (topic, [(0, code, end, end, 0, [], *([-1] if version >= 11 else []), records)])
         for topic, end, records, code in partitions
     ]
-    return SimpleNamespace(API_VERSION=version, error_code=error, session_id=session, topics=topics)
+    return SimpleNamespace(
+        API_VERSION=version,
+        error_code=error,
+        session_id=session,
+        topics=topics,
+        throttle_time_ms=throttled_ms,
+    )
 
 
 class Broker:
@@ -95,6 +103,16 @@ def test_what_an_answer_leaves_out_is_told_as_it_was_without_records(version):
     assert len(shapes) == 1, "both look alike to the fetcher"
 
 
+def test_an_answer_of_a_broker_over_its_quota_tells_nothing_of_what_it_leaves_out():
+    broker = Broker(
+        answer(*BOTH), answer(throttled_ms=50), answer(), answer(*BOTH, throttled_ms=50)
+    )
+    found = fetch(broker, ask(a=5, b=9), *[ask(a=6, b=9)] * 3)
+    assert [set(seen(one)) for one in found] == [{"a", "b"}, set(), {"a", "b"}, {"a", "b"}]
+    assert [named(one) for one in broker.asked] == [{"a": 5, "b": 9}, {"a": 6}, {}, {}]
+    assert [one.session_epoch for one in broker.asked] == [0, 1, 2, 3]
+
+
 def test_what_is_not_wanted_now_is_forgotten_and_told_anew_later():
     broker = Broker(answer(*BOTH), answer(), answer(("b", 9, b"", 0)))
     found = fetch(broker, ask(a=5, b=9), ask(a=5), ask(a=5, b=9))
@@ -110,14 +128,14 @@ def test_an_error_of_a_partition_is_told_once():
     assert [set(seen(one)) for one in found] == [{"a", "b"}, {"a", "b"}, {"b"}, {"a", "b"}]
 
 
-@pytest.mark.parametrize("code", [70, 71])
-def test_a_session_that_the_broker_has_lost_is_begun_anew_at_once(code):
+@pytest.mark.parametrize(("code", "ended"), [(70, 0), (71, 7)])  # unknown id, wrong epoch
+def test_a_session_that_the_broker_has_lost_is_begun_anew_at_once(code, ended):
     broker = Broker(answer(*BOTH), answer(error=code), answer(*BOTH, session=8), answer(session=8))
     found = fetch(broker, ask(a=5, b=9), ask(a=5, b=9), ask(a=5, b=9))
     assert [(one.session_id, one.session_epoch) for one in broker.asked] == [
         (0, 0),
         (7, 1),
-        (0, 0),
+        (ended, 0),
         (8, 1),
     ]
     assert named(broker.asked[2]) == {"a": 5, "b": 9}

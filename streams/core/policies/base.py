@@ -69,6 +69,7 @@ class Policy(OneAtATime, abc.ABC):
 
     PARAMETERS: ClassVar[tuple[Parameter, ...]] = ()
     HAS_SCORES: ClassVar[bool] = False  # in units of reward, which a handicap can be taken from
+    SHARED: ClassVar[bool] = False  # several threads may decide with one at a time
 
     def __init__(
         self,

@@ -39,13 +39,14 @@ class ThompsonPolicy(ModelPolicy, abc.ABC):
     are returned: they are exact propensities, not estimates of them.
 
     A campaign's last wave is decided by what is expected to be best, with the same floor, once
-    the campaign has learned anything: with no wave after it nothing is won by exploring.
+    anything was learned: with no wave after it nothing is won by exploring.
 
     References
     ----------
     .. [1] Agrawal & Goyal 2013, Thompson Sampling for Contextual Bandits with Linear Payoffs.
     """
 
+    SHARED: ClassVar[bool] = True  # what is worked out when asked for is the same each time
     PARAMETERS: ClassVar[tuple[Parameter, ...]] = (
         DRAWS,
         FLOOR_SHARE,
@@ -74,21 +75,19 @@ class ThompsonPolicy(ModelPolicy, abc.ABC):
         if not self._explores:
             return self
         kept, left = Kept(actions.ids, []), MOST_KEPT
+        each = self.draws * len(actions) * (1 + self.d_user) * np.dtype(np.float32).itemsize
         for weight, plans, model in self._drawn(actions, rng):
-            mine: list[Plan] = []
-            for plan in plans:
-                left -= plan.weights.nbytes
-                if left < 0:
-                    return self
-                mine.append(plan)
-            kept.drawn.append((weight, mine, model))
+            left -= each
+            if left < 0:
+                return self
+            kept.drawn.append((weight, list(plans), model))
         frozen = copy.copy(self)
         frozen._kept = kept  # noqa: SLF001 - its own
         return frozen
 
     def for_last_wave(self) -> "ThompsonPolicy":
         """Give a policy that takes what is expected to be best, where anything was learned."""
-        if self.explore_last_wave or not self.n_learned:
+        if self.explore_last_wave or self.reward_model.is_new:
             return self
         last = copy.copy(self)
         last._explores = False  # noqa: SLF001 - its own
@@ -141,6 +140,7 @@ class UpperBoundPolicy(ModelPolicy, abc.ABC):
        Bandits.
     """
 
+    SHARED: ClassVar[bool] = True
     PARAMETERS: ClassVar[tuple[Parameter, ...]] = (
         FLOOR_SHARE,
         replace(
@@ -162,7 +162,7 @@ class UpperBoundPolicy(ModelPolicy, abc.ABC):
 
     def for_last_wave(self) -> "UpperBoundPolicy":
         """Give a policy that takes what is expected to be best, where anything was learned."""
-        if self.explore_last_wave or not self.n_learned:
+        if self.explore_last_wave or self.reward_model.is_new:
             return self
         last = copy.copy(self)
         last.exploration = 0.0
@@ -177,7 +177,8 @@ class UpperBoundPolicy(ModelPolicy, abc.ABC):
         handicap: FloatArray | None = None,
     ) -> FloatArray:
         scores = self.reward_model.expected(contexts, actions)
-        scores = scores + self.exploration * self.reward_model.spread(contexts, actions)
+        if self.exploration:
+            scores = scores + self.exploration * self.reward_model.spread(contexts, actions)
         return floored(_best(scores, eligible, handicap), eligible, self.floor)
 
 

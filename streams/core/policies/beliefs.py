@@ -52,7 +52,7 @@ EXPLORE_LAST_WAVE = Parameter(
     name="explore_last_wave",
     kind="bool",
     default=False,
-    doc="explore in a campaign's last wave too: what it teaches only other campaigns can use",
+    doc="explore in a campaign's last wave too: other campaigns and evaluations learn from it",
 )
 MAIN_PRECISION = Parameter(
     name="main_precision",

@@ -46,6 +46,11 @@ class DisjointLinear(BayesianModel):
         self.kept = KeptSums(d_user, 0, beliefs.half_life_ms)
         self._posteriors: dict[str, Posterior] = {}
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was learned yet."""
+        return not len(self.kept)
+
     def learn(self, examples: Examples) -> None:
         """Learn examples, corrections exactly.
 

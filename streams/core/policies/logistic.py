@@ -73,6 +73,11 @@ class SharedLogistic(BayesianModel):
         self._posterior: Gaussian | None = None
 
     @property
+    def is_new(self) -> bool:
+        """Whether nothing was learned yet."""
+        return not self.sums.weight
+
+    @property
     def posterior(self) -> Gaussian:
         """What is believed of the weights now."""
         if self._posterior is None:

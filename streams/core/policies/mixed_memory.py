@@ -47,6 +47,11 @@ class MixedMemory(BayesianModel):
         self.log_weights = self._log_prior.copy()
 
     @property
+    def is_new(self) -> bool:
+        """Whether nothing was learned yet."""
+        return self.members[0].is_new
+
+    @property
     def weights(self) -> FloatArray:
         """How much is made of each member; they sum to 1."""
         logs = np.where(self._apply, self.log_weights, -np.inf)
@@ -128,7 +133,7 @@ class MixedMemory(BayesianModel):
         send only what has the largest features, and learn less of what features do not tell.
         """
         bounded_actions(len(actions), self.members[0].p)
-        if self.members[0].is_new:
+        if self.is_new:
             return
         for weight, member in zip(self.weights, self.members, strict=True):
             if weight * draws < 1.0:  # none of its draws would be among them

@@ -111,6 +111,11 @@ class RewardModel(abc.ABC):
 class BayesianModel(RewardModel):
     """A reward model that knows how sure it is."""
 
+    @property
+    @abc.abstractmethod
+    def is_new(self) -> bool:
+        """Whether nothing was learned, of this campaign or of one that it began with."""
+
     @abc.abstractmethod
     def spread(self, contexts: FloatArray, actions: ActionSet) -> FloatArray:
         """Give the standard deviation of each expected reward, (n, n_actions)."""

@@ -51,6 +51,11 @@ class SharedLinear(BayesianModel):
         self.sums = Statistics.empty(self.d)
         self._posterior: Posterior | None = None
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was learned yet."""
+        return not self.sums.weight
+
     def fold(self, statistics: Statistics) -> None:
         """Learn examples that were summed up; parts may come in any order."""
         self.sums = self.sums.plus(statistics, self._beliefs.half_life_ms)

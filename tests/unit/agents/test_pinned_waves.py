@@ -1,5 +1,7 @@
 """What the waves of a worker's shards have in common."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -44,8 +46,50 @@ def test_draws_go_with_the_last_shard_that_decides():
     waves.forget(starts[0])
     assert len(waves._policies) == 1
     waves.forget(starts[1])
-    assert not waves._policies
+    assert not len(waves._policies)
     assert not len(waves)
+
+
+def test_a_shard_that_moves_away_takes_its_waves_along():
+    waves = pinned()
+    for number in (0, 1):
+        waves.wave(wave_start(SPRING, number))
+    waves.let_go(1)
+    assert len(waves) == 1
+    waves.let_go(0)
+    assert not len(waves)
+    assert not len(waves._policies)
+    assert waves.wave(wave_start(SPRING, 1)) is not None, "it may come back"
+
+
+def test_shards_may_begin_and_end_waves_all_at_once():
+    many = 40
+    known = FakeKnown({"spring": SPRING})
+    for wave in range(many):
+        known.snapshots["spring", wave] = frozen(SPRING, wave)
+    waves = PinnedWaves(known)
+    found: list[set[int]] = []
+
+    def shard(number: int) -> None:
+        mine = set()
+        for wave in range(many):
+            start = wave_start(SPRING, number, wave)
+            mine.add(id(waves.wave(start)._policy))
+            if wave % 4 == number % 4:
+                waves.let_go(number)
+            waves.forget(start)
+        found.append(mine)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(shard, range(8)))
+    finally:
+        sys.setswitchinterval(before)
+    assert len(found) == 8
+    assert not len(waves)
+    assert not len(waves._policies)
 
 
 def test_a_wave_that_is_pinned_to_another_policy_gets_draws_of_its_own():

@@ -6,7 +6,14 @@ import pytest
 from streams.core.policies import create, to_bytes
 from streams.core.policies.exploration import greedy_dist
 
-POSTERIORS = ("adaptive-thompson", "linear-thompson", "logistic-thompson", "linear-ucb")
+POSTERIORS = (
+    "adaptive-thompson",
+    "linear-thompson",
+    "logistic-thompson",
+    "linear-ucb",
+    "disjoint-linear-thompson",
+    "disjoint-linear-ucb",
+)
 
 
 @pytest.fixture(params=POSTERIORS)
@@ -57,6 +64,15 @@ def test_who_wants_it_explores_in_the_last_wave_too(name, examples):
 def test_a_policy_that_has_learned_nothing_explores_in_its_only_wave(name):
     policy = create(name, {}, 3, 2)
     assert policy.for_last_wave() is policy
+
+
+@pytest.mark.parametrize("name", POSTERIORS)
+def test_what_another_campaign_has_learned_is_enough_not_to_explore(name, examples):
+    other, policy = create(name, {}, 3, 2), create(name, {}, 3, 2)
+    other.learn_many(examples(300))
+    policy.warm_start(other, 0.5)
+    assert policy.n_learned == 0
+    assert policy.for_last_wave() is not policy
 
 
 @pytest.mark.parametrize("name", ["uniform", "softmax", "squarecb", "epsilon-greedy"])
