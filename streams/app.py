@@ -27,8 +27,9 @@ from schemas.topics import (
     USER_EVENTS,
     WAVE_STARTS,
 )
-from streams.agents.attribute import Attribute, CloseDue
+from streams.agents.attribute import Attribute
 from streams.agents.clock import Clock
+from streams.agents.close import CloseDue
 from streams.agents.decide import DecideChunk, StartWaves
 from streams.agents.followed import Followed, read_log
 from streams.agents.ingest import Ingest, Vouch

@@ -11,7 +11,8 @@ from schemas.campaign import ContextFeature
 from schemas.ids import TIME_MARKER
 from schemas.records import Reward
 from schemas.topics import LEARNING_EXAMPLES, LEARNING_UPDATES
-from streams.agents.attribute import MOST_DUE, Attribute, CloseDue
+from streams.agents.attribute import Attribute
+from streams.agents.close import MOST_DUE, CloseDue
 from streams.agents.running_waves import load_wave
 from streams.agents.state import (
     CLOSE,

@@ -7,7 +7,7 @@ import pytest
 
 from schemas.features import FeatureBatch
 from schemas.topics import LEARNING_EXAMPLES, LEARNING_UPDATES, SEND_DECISIONS
-from streams.agents.attribute import CloseDue
+from streams.agents.close import CloseDue
 from streams.agents.decide import DecideChunk, StartWaves
 from streams.agents.state import ledger_key
 from streams.core.encoding import ContextEncoder, release_label

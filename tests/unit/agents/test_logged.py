@@ -9,7 +9,7 @@ from schemas.errors import PropensityError
 from schemas.ids import TIME_MARKER
 from schemas.records import LoggedDecision
 from schemas.topics import LEARNING_EXAMPLES, LEARNING_UPDATES
-from streams.agents.attribute import CloseDue
+from streams.agents.close import CloseDue
 from streams.agents.logged import LARGEST_LEDGER, EnterLogged
 from streams.agents.running_waves import RunningWave, load_wave
 from streams.agents.state import ledger_key, wave_key

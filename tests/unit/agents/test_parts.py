@@ -15,7 +15,8 @@ from schemas.topics import (
     WAVE_REPORTS,
     WAVE_STARTS,
 )
-from streams.agents.attribute import Attribute, CloseDue
+from streams.agents.attribute import Attribute
+from streams.agents.close import CloseDue
 from streams.agents.decide import DecideChunk, StartWaves
 from streams.agents.learn import KeepUpdates
 from streams.agents.parts import TellGathered

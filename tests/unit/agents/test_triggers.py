@@ -11,7 +11,7 @@ from schemas.ids import NO_SEND
 from schemas.learning import LearningUpdate, Tally
 from schemas.records import Decision, UserEvent
 from schemas.topics import LEARNING_UPDATES, SEND_DECISIONS
-from streams.agents.attribute import CloseDue
+from streams.agents.close import CloseDue
 from streams.agents.decide import DecideChunk, StartWaves
 from streams.agents.parts import TellGathered
 from streams.agents.profile import FoldProfiles

@@ -7,7 +7,8 @@ from schemas.ids import NO_SEND
 from schemas.learning import LearningExample
 from schemas.records import Reward, UserEvent
 from schemas.topics import LEARNING_EXAMPLES
-from streams.agents.attribute import Attribute, CloseDue
+from streams.agents.attribute import Attribute
+from streams.agents.close import CloseDue
 from streams.agents.profile import FoldProfiles
 from streams.agents.state import profile_key
 from streams.core.profiles import EVERYWHERE, Profile
