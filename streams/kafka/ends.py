@@ -2,7 +2,7 @@
 
 from faust.types import TP
 
-from streams.kafka.transport import Progress
+from streams.kafka.fetching import Progress
 
 __all__ = ["Ends"]
 

@@ -12,13 +12,8 @@ from yarl import URL
 from schemas.errors import BusError
 from streams.kafka import transport as module
 from streams.kafka.conductor import Chunk
-from streams.kafka.transport import (
-    ConsumerThread,
-    Fetched,
-    Transport,
-    broker_urls,
-    check_overrides,
-)
+from streams.kafka.fetching import ConsumerThread, Fetched
+from streams.kafka.transport import Transport, broker_urls, check_overrides
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 

@@ -4,7 +4,7 @@ import pytest
 from faust.types import TP
 
 from streams.kafka.ends import Ends
-from streams.kafka.transport import Progress
+from streams.kafka.fetching import Progress
 
 INPUT = TP("user-events", 3)
 
