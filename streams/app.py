@@ -41,6 +41,7 @@ from streams.agents.profile import FoldProfiles
 from streams.agents.schedule import LeadCampaigns, TakeUpCampaigns
 from streams.agents.triggers import Triggers
 from streams.kafka.assignor import CoPartitionedAssignor
+from streams.kafka.cluster import cluster_of
 from streams.kafka.conductor import chunks
 from streams.kafka.followers import Follower
 from streams.kafka.heaps import share_one_heap, take_memory
@@ -121,6 +122,7 @@ class Worker:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._cluster = cluster_of(settings)
         self._codec = codec_for(settings.registry)
         self._clock = Clock(
             wall_ms=None if settings.clock == "event" else lambda: int(time.time() * 1000),
@@ -129,7 +131,7 @@ class Worker:
         )
         self._offered = _offered(settings)
         self._follower = Follower(
-            settings.bootstrap, settings.topic_prefix, self._codec, self._offered.take
+            self._cluster, settings.topic_prefix, self._codec, self._offered.take
         )
         self._known = Followed(self._follower, self._offered)
         self._triggers = Triggers(self._known, settings.chunk_size, self._clock)
@@ -160,10 +162,11 @@ class Worker:
         settings = self._settings
         directory = settings.data_dir.expanduser()
         directory.mkdir(parents=True, exist_ok=True)
-        brokers = broker_urls(settings.bootstrap)
+        brokers = broker_urls(self._cluster)
         app = faust.App(
             settings.topic_prefix + settings.app,
             broker=brokers,
+            broker_credentials=self._cluster.faust_credentials(),
             store="memory://",
             datadir=str(directory / "faust"),
             web_enabled=False,
@@ -191,7 +194,7 @@ class Worker:
         settings = self._settings
         topics = self._topics()
         config = ShardConfig(
-            bootstrap=settings.bootstrap,
+            cluster=self._cluster,
             app=settings.topic_prefix + settings.app,
             prefix=settings.topic_prefix,
             directory=settings.data_dir.expanduser() / "shards",
@@ -238,12 +241,12 @@ class Worker:
         settings = self._settings
         return Pairs(
             self._offered,
-            partial(read_log, settings.bootstrap, settings.topic_prefix, self._codec),
+            partial(read_log, self._cluster, settings.topic_prefix, self._codec),
             self._known,
         )
 
     def _topics(self) -> dict[str, TopicState]:
-        admin = AdminClient({"bootstrap.servers": self._settings.bootstrap, "log_level": 2})
+        admin = AdminClient(self._cluster.client({"log_level": 2}))
         return ensure_topics(admin, shape_of(self._settings), create=False)
 
     def _attach_agents(self) -> None:
@@ -359,7 +362,7 @@ def run_worker(settings: Settings) -> NoReturn:
     """
     share_one_heap(2 * settings.store_cache_mb)
     check_overrides()
-    require_broker(settings.bootstrap)
+    require_broker(cluster_of(settings))
     logging.getLogger("faust").setLevel(logging.WARNING)
     uvloop.run(_run_to_the_end(Worker(settings)))
     raise AssertionError  # pragma: no cover - the worker ends the process

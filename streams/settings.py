@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.errors import SettingsError
@@ -21,6 +21,25 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="GROUNDSWELL_", extra="ignore", frozen=True)
 
     bootstrap: str = Field("127.0.0.1:9092", description="Kafka's address: host:port[,host:port]")
+    security_protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = Field(
+        "plaintext", description="How Kafka is spoken with: as Kafka's security.protocol"
+    )
+    ssl_ca: Path | None = Field(
+        None, description="Certificates (PEM) that sign the brokers' own; else the system's"
+    )
+    ssl_certificate: Path | None = Field(
+        None, description="A certificate (PEM) of one's own, for brokers that want one"
+    )
+    ssl_key: Path | None = Field(None, description="Its key (PEM)")
+    ssl_key_password: SecretStr | None = Field(None, description="The key's password")
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="How the password is shown to the brokers"
+    )
+    sasl_username: str = Field("", description="Kafka's user")
+    sasl_password: SecretStr | None = Field(None, description="The user's password")
+    sasl_password_file: Path | None = Field(
+        None, description="A file with that password, as secrets are mounted; instead of it"
+    )
     app: str = Field("groundswell", description="Consumer group, and prefix of transactional ids")
     topic_prefix: str = Field("", description="Put before every topic's name")
     registry: str | None = Field(None, description="URL of a Confluent-compatible schema registry")
@@ -103,6 +122,20 @@ class Settings(BaseSettings):
     time_impossible_s: float = Field(
         86_400.0, ge=0.0, description="Times further ahead of the clock are refused: dead letters"
     )
+
+    @field_validator("security_protocol", mode="before")
+    @classmethod
+    def _protocol(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value  # Kafka's own are in capitals
+
+    @field_validator(
+        *("ssl_ca", "ssl_certificate", "ssl_key", "ssl_key_password"),
+        *("sasl_password", "sasl_password_file"),
+        mode="before",
+    )
+    @classmethod
+    def _nothing(cls, value: object) -> object:
+        return None if value == "" else value
 
     @field_validator("topic_prefix")
     @classmethod

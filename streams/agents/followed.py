@@ -8,6 +8,7 @@ from schemas.learning import LearningExample, PolicySnapshot
 from schemas.topics import LEARNING_EXAMPLES
 from schemas.wire import Codec, Unreadable
 from streams.core.encoding import LoadedRelease
+from streams.kafka.cluster import Cluster
 from streams.kafka.followers import Follower
 from streams.kafka.read import read_all
 from streams.releases.offered import Offered
@@ -40,10 +41,10 @@ class Followed:
 
 
 def read_log(
-    bootstrap: str, prefix: str, codec: Codec, since: Mapping[int, int]
+    cluster: Cluster, prefix: str, codec: Codec, since: Mapping[int, int]
 ) -> Iterator[tuple[int, int, LearningExample]]:
     """Every example that is in the log now from these offsets on: user shard, offset, example."""
-    for record in read_all(bootstrap, prefix + LEARNING_EXAMPLES.name, since=since):
+    for record in read_all(cluster, prefix + LEARNING_EXAMPLES.name, since=since):
         example = codec.try_decode(record.value, LearningExample)
         if not isinstance(example, Unreadable):
             yield record.partition, record.offset, example

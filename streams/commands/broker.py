@@ -11,6 +11,7 @@ import typer
 from schemas.errors import BrokerError, GroundswellError
 from streams.kafka import broker
 from streams.kafka.broker_config import HOST
+from streams.kafka.cluster import Cluster
 from streams.kafka.reach import require_broker
 
 app = typer.Typer(
@@ -75,7 +76,7 @@ def status(data: Data) -> None:
             raise BrokerError(
                 f"no broker runs on {data}: start it with `groundswell broker start`",
             )
-        require_broker(found.bootstrap)
+        require_broker(Cluster(found.bootstrap))
         typer.echo(f"running at {_describe(found)}, data in {data}")
 
 

@@ -22,6 +22,7 @@ from streams.commands.campaign_status import is_over, table, wave_figures
 from streams.commands.campaign_value import value
 from streams.commands.connect import Bootstrap, connect
 from streams.kafka.campaign_client import CampaignClient, take_reports
+from streams.kafka.cluster import cluster_of
 from streams.kafka.read import follow as follow_topics
 from streams.settings import Settings
 
@@ -130,7 +131,7 @@ def _follow(settings: Settings, campaign: Campaign, as_json: bool) -> None:
     stale, shown_at = True, time.monotonic()
     with ExitStack() as stack:
         live = None if as_json else stack.enter_context(Live(auto_refresh=False))
-        for record in follow_topics(settings.bootstrap, topics, from_beginning=True):
+        for record in follow_topics(cluster_of(settings), topics, from_beginning=True):
             if record is not None and record.topic != campaigns:
                 take_reports(codec, [record], campaign.campaign_id, found)
                 stale = True
@@ -184,7 +185,7 @@ def _described(campaign: Campaign) -> str:
 
 def _client(settings: Settings) -> CampaignClient:
     codec = codec_for(settings.registry)
-    return CampaignClient(settings.bootstrap, settings.topic_prefix, codec)
+    return CampaignClient(cluster_of(settings), settings.topic_prefix, codec)
 
 
 def _now_ms() -> int:

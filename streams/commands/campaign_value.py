@@ -27,6 +27,7 @@ from streams.core.evaluation.held_out import Valuation
 from streams.core.policies import create
 from streams.core.policies.parameters import ParameterValue
 from streams.kafka.campaign_client import CampaignClient
+from streams.kafka.cluster import cluster_of
 from streams.kafka.read import read_all
 from streams.settings import Settings
 
@@ -61,7 +62,7 @@ def value(
     """
     settings = connect(bootstrap)
     codec = codec_for(settings.registry)
-    campaign = CampaignClient(settings.bootstrap, settings.topic_prefix, codec).campaign(name)
+    campaign = CampaignClient(cluster_of(settings), settings.topic_prefix, codec).campaign(name)
     wanted = _wanted(campaign, policy)
     log = CampaignLog.of(_examples(settings, name), action_set(campaign), split)
     found = {}
@@ -96,7 +97,7 @@ def _wanted(
 
 def _examples(settings: Settings, name: str) -> Iterator[LearningExample]:
     codec = codec_for(settings.registry)
-    for record in read_all(settings.bootstrap, settings.topic_prefix + LEARNING_EXAMPLES.name):
+    for record in read_all(cluster_of(settings), settings.topic_prefix + LEARNING_EXAMPLES.name):
         read = codec.try_decode(record.value, LearningExample)
         if isinstance(read, Unreadable):
             raise SettingsError(

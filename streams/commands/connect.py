@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from streams.kafka.cluster import cluster_of
 from streams.kafka.reach import require_broker
 from streams.settings import Settings, load_settings
 
@@ -29,5 +30,5 @@ def connect(bootstrap: str | None) -> Settings:
         If no Kafka answers.
     """
     settings = load_settings(bootstrap=bootstrap)
-    require_broker(settings.bootstrap)
+    require_broker(cluster_of(settings))
     return settings

@@ -4,6 +4,7 @@ import time
 
 from schemas.wire import Codec
 from streams.core import releases as step
+from streams.kafka.cluster import Cluster
 from streams.kafka.release_client import ReleaseClient
 from streams.settings import Settings
 from streams.simulation.sample_release import DEMO_KEY, FOLDER, NAME, announced
@@ -18,7 +19,7 @@ def trusting() -> dict[str, str]:
 
 def release_sample(settings: Settings) -> str:
     """Publish the sample release and make it live; the encoder's name."""
-    client = ReleaseClient(settings.bootstrap, settings.topic_prefix, Codec())
+    client = ReleaseClient(Cluster(settings.bootstrap), settings.topic_prefix, Codec())
     now_ms = int(time.time() * 1000)
     published = step.publish(None, NAME, announced(), now_ms)
     for releases in (published, step.promote(published, announced().version, now_ms)):

@@ -36,6 +36,7 @@ from streams.commands.demo_encoder import release_sample, trusting
 from streams.commands.demo_screen import Screen
 from streams.kafka.broker import EmbeddedKafka
 from streams.kafka.campaign_client import CampaignClient
+from streams.kafka.cluster import Cluster
 from streams.kafka.provision import describe_topics, ensure_topics
 from streams.kafka.read import follow
 from streams.kafka.transaction import Incoming
@@ -157,7 +158,7 @@ class DemoRun:
         topics = (WAVE_REPORTS, SEND_DECISIONS, LEARNING_EXAMPLES, REWARDS)
         with closing(_records(settings, *topics)) as records:
             reading = _Reading(records, log, children)
-            client = CampaignClient(settings.bootstrap, settings.topic_prefix)
+            client = CampaignClient(Cluster(settings.bootstrap), settings.topic_prefix)
             with self._phase("campaign is applied"):
                 client.apply(campaign, campaign.changed_at_ms)
             waves = [self._wave(number, campaign, reading) for number in range(campaign.waves)]
@@ -282,7 +283,6 @@ def _worker(
 ) -> dict[str, str]:
     """Give a worker its variables."""
     given = {
-        "bootstrap": settings.bootstrap,
         "replication": settings.replication,
         "min_insync": settings.min_insync,
         "event_sources": settings.event_sources,
@@ -292,7 +292,8 @@ def _worker(
         "instance": f"demo-{number}",
         **more,
     }
-    return {**_CHILD, **{f"GROUNDSWELL_{name.upper()}": str(v) for name, v in given.items()}}
+    own = {f"GROUNDSWELL_{name.upper()}": str(value) for name, value in given.items()}
+    return {**_CHILD, **Cluster(settings.bootstrap).environment(), **own}
 
 
 def _company(options: DemoOptions, folder: Path, bootstrap: str) -> list[str]:
@@ -306,7 +307,7 @@ def _company(options: DemoOptions, folder: Path, bootstrap: str) -> list[str]:
 
 
 def _make_topics(settings: Settings) -> None:
-    admin = AdminClient({"bootstrap.servers": settings.bootstrap, "log_level": 2})
+    admin = AdminClient(Cluster(settings.bootstrap).client({"log_level": 2}))
     new = [NewTopic(name, partitions, 1) for name, partitions in SOURCES.items()]
     for made in admin.create_topics(new, operation_timeout=TOPICS_S).values():
         made.result()
@@ -325,7 +326,7 @@ def _read_campaign(waves: int) -> Campaign:
 
 def _records(settings: Settings, *topics: Topic) -> Generator[Incoming | None]:
     names = [settings.topic_prefix + topic.name for topic in topics]
-    return follow(settings.bootstrap, names, from_beginning=True)
+    return follow(Cluster(settings.bootstrap), names, from_beginning=True)
 
 
 def _some(records: Iterator[Incoming | None]) -> Iterator[Incoming]:

@@ -20,6 +20,7 @@ from schemas.signing import SigningKey
 from streams.commands.connect import Bootstrap, connect
 from streams.commands.encoder_rows import dataset
 from streams.core import releases as step
+from streams.kafka.cluster import cluster_of
 from streams.kafka.release_client import ReleaseClient
 from streams.settings import Settings
 
@@ -162,7 +163,7 @@ def _role(releases: EncoderReleases, version: str) -> str:
 
 
 def _client(settings: Settings) -> ReleaseClient:
-    return ReleaseClient(settings.bootstrap, settings.topic_prefix, codec_for(settings.registry))
+    return ReleaseClient(cluster_of(settings), settings.topic_prefix, codec_for(settings.registry))
 
 
 def _now_ms() -> int:

@@ -18,6 +18,7 @@ from schemas.wire import Codec
 from streams.commands.connect import Bootstrap, connect
 from streams.core.training_rows import newest_outcomes, training_rows
 from streams.kafka.campaign_client import CampaignClient
+from streams.kafka.cluster import cluster_of
 from streams.kafka.read import read_all
 from streams.settings import Settings
 from streams.simulation.encoder_log import company_rows
@@ -78,7 +79,7 @@ def _from_topics(settings: Settings) -> Iterator[TrainingRow]:
     codec = codec_for(settings.registry)
     examples = _records(settings, codec, LEARNING_EXAMPLES.name, LearningExample)
     outcomes = newest_outcomes(examples)
-    campaigns = CampaignClient(settings.bootstrap, settings.topic_prefix, codec).campaigns()
+    campaigns = CampaignClient(cluster_of(settings), settings.topic_prefix, codec).campaigns()
     channels = {
         (campaign.campaign_id, template.id): template.channel
         for campaign in campaigns.values()
@@ -101,7 +102,7 @@ def _told_of(
 
 
 def _records(settings: Settings, codec: Codec, topic: str, kind: type[R]) -> Iterator[R]:
-    for record in read_all(settings.bootstrap, settings.topic_prefix + topic):
+    for record in read_all(cluster_of(settings), settings.topic_prefix + topic):
         found = codec.try_decode(record.value, kind)
         if isinstance(found, kind):
             yield found

@@ -15,6 +15,7 @@ from schemas.topics import DEAD_LETTERS, TOPICS
 from schemas.wire import Codec, Unreadable
 from streams.commands.connect import Bootstrap, connect
 from streams.core.policies.parameters import nearest
+from streams.kafka.cluster import cluster_of
 from streams.kafka.read import follow, read_all
 from streams.kafka.transaction import Incoming
 from streams.settings import Settings
@@ -56,9 +57,9 @@ def tail(
     name, record_type = _named(settings, topic)
     codec = codec_for(settings.registry)
     records: Generator[Incoming | None, None, None] = (
-        read_all(settings.bootstrap, name)
+        read_all(cluster_of(settings), name)
         if no_follow
-        else follow(settings.bootstrap, [name], from_beginning=from_beginning)
+        else follow(cluster_of(settings), [name], from_beginning=from_beginning)
     )
     left = limit
     with suppress(KeyboardInterrupt), closing(records):

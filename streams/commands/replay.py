@@ -22,6 +22,7 @@ from streams.core.encoding import action_set
 from streams.core.evaluation import Estimate
 from streams.core.evaluation.held_out import HeldOut, Valuation, value_held_out
 from streams.core.snapshots import policy_of
+from streams.kafka.cluster import cluster_of
 from streams.settings import load_settings
 from streams.simulation.figures import Figure, write_figures
 from streams.simulation.log_deployment import Deployment
@@ -110,7 +111,7 @@ def _deployment(bootstrap: str | None, prefix: str, partitions: int) -> Deployme
         return None
     settings = connect(bootstrap)
     return Deployment(
-        bootstrap=settings.bootstrap,
+        cluster=cluster_of(settings),
         prefix=prefix,
         users=partitions,
         replication=settings.replication,

@@ -13,6 +13,7 @@ from schemas.errors import SettingsError
 from schemas.registry import codec_for
 from schemas.topics import SEND_DECISIONS
 from streams.commands.connect import Bootstrap, connect
+from streams.kafka.cluster import cluster_of
 from streams.settings import Settings
 from streams.simulation.outboxes import Outbox, SmtpOutbox, WebhookOutbox
 from streams.simulation.reference_sender import ReferenceSender, Route
@@ -84,7 +85,7 @@ def route_of(settings: Settings, channel: str | None) -> Route:
     if not sources:
         raise SettingsError("setting reward_sources (GROUNDSWELL_REWARD_SOURCES) names no topic")
     return Route(
-        bootstrap=settings.bootstrap,
+        cluster=cluster_of(settings),
         decisions=settings.topic_prefix + SEND_DECISIONS.name,
         receipts=settings.topic_prefix + sources[0],
         group=f"{settings.topic_prefix}{settings.app}-sender-{channel or 'all'}",

@@ -12,6 +12,7 @@ from rich.text import Text
 from schemas.topics import TOPICS
 from streams.app import shape_of
 from streams.commands.connect import Bootstrap, connect
+from streams.kafka.cluster import cluster_of
 from streams.kafka.provision import TopicState, describe_topics, ensure_sources, ensure_topics
 from streams.settings import Settings
 
@@ -91,4 +92,4 @@ def _names(settings: Settings) -> list[str]:
 
 
 def _admin(settings: Settings) -> AdminClient:
-    return AdminClient({"bootstrap.servers": settings.bootstrap, "log_level": 0})
+    return AdminClient(cluster_of(settings).client({"log_level": 0}))

@@ -20,6 +20,7 @@ from schemas.topics import USER_EVENTS
 from schemas.wire import Codec
 from streams.commands.connect import Bootstrap, connect
 from streams.commands.user_rows import BadRow, Columns, People
+from streams.kafka.cluster import Cluster, cluster_of
 from streams.kafka.provision import describe_topics
 from streams.settings import Settings, load_settings
 
@@ -101,7 +102,7 @@ def import_users(
     settings = connect(bootstrap)
     _require_topic(settings, topic)
     events = (event for event in people.events() if isinstance(event, UserEvent))
-    send_events(settings.bootstrap, topic, events, good, codec_for(settings.registry))
+    send_events(cluster_of(settings), topic, events, good, codec_for(settings.registry))
     typer.echo(f"sent {good} rows to {topic}{left_out}")
 
 
@@ -133,7 +134,7 @@ def _refusal(codec: Codec, event: UserEvent) -> str | None:
 
 
 def send_events(
-    bootstrap: str, topic: str, events: Iterator[UserEvent], total: int, codec: Codec
+    cluster: Cluster, topic: str, events: Iterator[UserEvent], total: int, codec: Codec
 ) -> int:
     """Send events, each to its user's partition, with a progress bar on a terminal.
 
@@ -143,17 +144,18 @@ def send_events(
         If one was not confirmed.
     """
     producer = Producer(
-        {
-            "bootstrap.servers": bootstrap,
-            "acks": "all",
-            "enable.idempotence": True,
-            "partitioner": "murmur2_random",
-            "compression.type": "lz4",
-            "linger.ms": 20,
-            "message.max.bytes": USER_EVENTS.max_bytes + 4096,
-            "delivery.timeout.ms": int(DELIVERY_S * 1000),
-            "log_level": 0,
-        }
+        cluster.client(
+            {
+                "acks": "all",
+                "enable.idempotence": True,
+                "partitioner": "murmur2_random",
+                "compression.type": "lz4",
+                "linger.ms": 20,
+                "message.max.bytes": USER_EVENTS.max_bytes + 4096,
+                "delivery.timeout.ms": int(DELIVERY_S * 1000),
+                "log_level": 0,
+            }
+        )
     )
     failures = list[KafkaError]()
 
@@ -209,7 +211,7 @@ def _target(settings: Settings) -> str:
 
 
 def _require_topic(settings: Settings, topic: str) -> None:
-    admin = AdminClient({"bootstrap.servers": settings.bootstrap, "log_level": 0})
+    admin = AdminClient(cluster_of(settings).client({"log_level": 0}))
     if topic not in describe_topics(admin, [topic]):
         raise BusError(
             f"source topic {topic} does not exist: it is the company's own; make it, for trying "

@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,10 @@ from typing import Self
 import structlog
 
 from schemas.errors import BrokerError
-from streams.kafka.broker_config import Address, free_ports
+from streams.kafka.broker_config import HOST, addresses
 from streams.kafka.broker_jars import broker_files
 from streams.kafka.broker_node import QUICK, Jvm, Node, kafka_uuid, sole_use
+from streams.kafka.cluster import Cluster
 from streams.kafka.reach import brokers
 
 STATE_FILE = "broker.json"
@@ -56,6 +57,11 @@ class EmbeddedKafka:
         How each node's Java runs: quick to start, unless told otherwise.
     told_ports
         The ports that the nodes tell clients, one for each, where a proxy stands between them.
+    listeners
+        Other ways in beside the plain one, by protocol (SSL, SASL_SSL), each with Kafka's settings
+        for it: every node has them, at ports that are free (`bootstrap_of`).
+    settings
+        Kafka's, on top of what the nodes are told.
     die_with_parent
         Whether the nodes are killed when this process ends, however it ends (Linux; strictly,
         when the thread ends that called `start`). Without it they go on.
@@ -75,27 +81,21 @@ class EmbeddedKafka:
         nodes: int = 1,
         jvm: Jvm = QUICK,
         told_ports: Sequence[int] | None = None,
+        listeners: Mapping[str, Mapping[str, str]] | None = None,
+        settings: Mapping[str, str] | None = None,
         die_with_parent: bool = False,
     ) -> None:
         self.data_dir = data_dir.resolve()
         self._jvm = jvm
         self._die_with_parent = die_with_parent
         self._cluster_id = kafka_uuid()  # for directories that are not formatted yet
-        free = free_ports(2 * nodes)
-        self._addresses = tuple(
-            Address(
-                node=i + 1,
-                port=port + i if port is not None else free[i],
-                controller_port=free[nodes + i],
-                told_port=told_ports[i] if told_ports else None,
-            )
-            for i in range(nodes)
-        )
+        self._addresses = addresses(nodes, port, told_ports, listeners or {})
         self._nodes = {
             address.node: Node(
                 folder=self.data_dir / f"node-{address.node}",
                 address=address,
                 peers=self._addresses,
+                settings=settings or {},
             )
             for address in self._addresses
         }
@@ -104,6 +104,15 @@ class EmbeddedKafka:
     def bootstrap(self) -> str:
         """The addresses for clients, joined by commas."""
         return ",".join(address.bootstrap for address in self._addresses)
+
+    def bootstrap_of(self, protocol: str) -> str:
+        """The addresses for clients that come another way."""
+        return ",".join(
+            f"{HOST}:{listener.port}"
+            for address in self._addresses
+            for listener in address.listeners
+            if listener.protocol == protocol
+        )
 
     @property
     def ports(self) -> tuple[int, ...]:
@@ -216,7 +225,7 @@ class EmbeddedKafka:
             for node in nodes:
                 if not self._nodes[node].alive:
                     raise self._nodes[node].why_it_died()
-            if nodes <= brokers(self.bootstrap, timeout_s=0.5):
+            if nodes <= brokers(Cluster(self.bootstrap), timeout_s=0.5):
                 return
             if time.monotonic() > deadline:
                 raise BrokerError(

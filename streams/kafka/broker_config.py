@@ -2,6 +2,7 @@
 
 import secrets
 import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,21 @@ rootLogger.appenderRef.file.ref=file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """Another way in, beside the plain one: SSL or SASL_SSL.
+
+    Attributes
+    ----------
+    settings
+        Kafka's, as they stand behind ``listener.name.{name}.``: keystore, mechanisms and so on.
+    """
+
+    protocol: str
+    port: int
+    settings: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
     """Where a node listens, on loopback; what it tells clients where something stands between."""
 
@@ -36,6 +52,7 @@ class Address:
     port: int
     controller_port: int
     told_port: int | None = None
+    listeners: tuple[Listener, ...] = ()
 
     @property
     def bootstrap(self) -> str:
@@ -43,19 +60,63 @@ class Address:
         return f"{HOST}:{self.port}"
 
 
-def server_properties(here: Address, peers: tuple[Address, ...], data: Path) -> str:
-    """Return ``server.properties`` for the node at `here`, one of `peers`."""
+def addresses(
+    nodes: int,
+    port: int | None,
+    told_ports: Sequence[int] | None,
+    listeners: Mapping[str, Mapping[str, str]],
+) -> tuple[Address, ...]:
+    """Give each node its ports: the first a port that is told, where one is, and free ones."""
+    free = free_ports((2 + len(listeners)) * nodes)
+    return tuple(
+        Address(
+            node=i + 1,
+            port=port + i if port is not None else free[i],
+            controller_port=free[nodes + i],
+            told_port=told_ports[i] if told_ports else None,
+            listeners=tuple(
+                Listener(protocol=name, port=free[(2 + rank) * nodes + i], settings=settings)
+                for rank, (name, settings) in enumerate(listeners.items())
+            ),
+        )
+        for i in range(nodes)
+    )
+
+
+def server_properties(
+    here: Address, peers: tuple[Address, ...], data: Path, more: Mapping[str, str]
+) -> str:
+    """Return ``server.properties`` for the node at `here`, one of `peers`, with more on top."""
     voters = ",".join(f"{p.node}@{HOST}:{p.controller_port}" for p in peers)
     replication = min(len(peers), 3)
     in_sync = max(replication - 1, 1)
+    others = here.listeners
+    listen = [f"{one.protocol}://{HOST}:{one.port}" for one in others]
+    told = (f"PLAINTEXT://{HOST}:{here.told_port or here.port}", *listen)
+    protocols = ("PLAINTEXT", *(one.protocol for one in others))
     internal = ("offsets.topic", "transaction.state.log", "share.coordinator.state.topic")
     settings: dict[str, str | int] = {
         "process.roles": "broker,controller",
         "node.id": here.node,
         "controller.quorum.voters": voters,
         "controller.listener.names": "CONTROLLER",
-        "listeners": f"PLAINTEXT://{here.bootstrap},CONTROLLER://{HOST}:{here.controller_port}",
-        "advertised.listeners": f"PLAINTEXT://{HOST}:{here.told_port or here.port}",
+        "listeners": ",".join(
+            (
+                f"PLAINTEXT://{here.bootstrap}",
+                f"CONTROLLER://{HOST}:{here.controller_port}",
+                *listen,
+            )
+        ),
+        "advertised.listeners": ",".join(told),
+        "listener.security.protocol.map": ",".join(
+            ("CONTROLLER:PLAINTEXT", *(f"{protocol}:{protocol}" for protocol in protocols))
+        ),
+        "inter.broker.listener.name": "PLAINTEXT",
+        **{
+            f"listener.name.{one.protocol.lower()}.{name}": value
+            for one in others
+            for name, value in one.settings.items()
+        },
         "log.dirs": str(data),
         "auto.create.topics.enable": "false",
         "default.replication.factor": replication,
@@ -74,6 +135,7 @@ def server_properties(here: Address, peers: tuple[Address, ...], data: Path) -> 
         "broker.heartbeat.interval.ms": 1000,
         "num.network.threads": 2,
         "num.io.threads": 4,
+        **more,
     }
     return "".join(f"{key}={value}\n" for key, value in settings.items())
 

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,11 +87,14 @@ class Node:
         Holds the node's configuration, its logs and, in ``data``, Kafka's own directory.
     peers
         All nodes of the cluster, this one among them.
+    settings
+        Kafka's, on top of those that each node has.
     """
 
     folder: Path
     address: Address
     peers: tuple[Address, ...]
+    settings: Mapping[str, str]
     process: subprocess.Popen[bytes] | None = None
     _log_start: int = field(default=0, init=False)
 
@@ -201,7 +204,9 @@ class Node:
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
         properties = self.folder / "server.properties"
-        properties.write_text(server_properties(self.address, self.peers, self.folder / "data"))
+        properties.write_text(
+            server_properties(self.address, self.peers, self.folder / "data", self.settings)
+        )
         log4j = self.folder / "log4j2.properties"
         log4j.write_text(LOG4J.format(path=self._log))
         places = (f"-Djava.io.tmpdir={scratch}", f"-Dlog4j2.configurationFile={log4j}")

@@ -15,6 +15,7 @@ from schemas.wire import Codec
 from streams.core.encoding import ContextEncoder, feature_names
 from streams.core.policies.parameters import nearest
 from streams.core.warm_start import check_warm_start
+from streams.kafka.cluster import Cluster
 from streams.kafka.confirmed import write_next
 from streams.kafka.newest import last_readable, read_newest
 from streams.kafka.read import read_all
@@ -45,14 +46,14 @@ class CampaignClient:
 
     Parameters
     ----------
-    bootstrap
+    cluster
         Kafka's address.
     prefix
         Of the topics' names.
     """
 
-    def __init__(self, bootstrap: str, prefix: str = "", codec: Codec | None = None) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, cluster: Cluster, prefix: str = "", codec: Codec | None = None) -> None:
+        self._cluster = cluster
         self._codec = codec or Codec()
         self._topic = prefix + CAMPAIGNS.name
         self._reports_topic = prefix + WAVE_REPORTS.name
@@ -66,7 +67,7 @@ class CampaignClient:
             If the topic cannot be read.
         """
         return read_newest(
-            self._bootstrap,
+            self._cluster,
             self._topic,
             self._codec,
             Campaign,
@@ -90,7 +91,7 @@ class CampaignClient:
     def reports(self, name: str) -> list[WaveReport]:
         """How the waves of a campaign stand, in their order."""
         found: dict[int, WaveReport] = {}
-        take_reports(self._codec, read_all(self._bootstrap, self._reports_topic), name, found)
+        take_reports(self._codec, read_all(self._cluster, self._reports_topic), name, found)
         return [found[wave] for wave in sorted(found)]
 
     def apply(self, campaign: Campaign, now_ms: int) -> Applied:
@@ -156,7 +157,7 @@ class CampaignClient:
                 f"{CAMPAIGNS.max_bytes} fit: say whom it is for with a segment, or split its list"
             )
         write_next(
-            self._bootstrap,
+            self._cluster,
             self._topic,
             campaign.campaign_id.encode(),
             value,

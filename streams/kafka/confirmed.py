@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from schemas.errors import BusError
+from streams.kafka.cluster import Cluster
 from streams.kafka.producer import FOR_GOOD
 from streams.kafka.read import bounds, groupless_reader, read_all
 
@@ -27,7 +28,7 @@ Check = Callable[[Sequence[bytes | None]], None]
 
 
 def write_next(
-    bootstrap: str, topic: str, key: bytes, value: bytes, most_bytes: int, check: Check
+    cluster: Cluster, topic: str, key: bytes, value: bytes, most_bytes: int, check: Check
 ) -> None:
     """Write the next record under a key, so that no two writers take each other's place.
 
@@ -54,7 +55,7 @@ def write_next(
     deadline = time.monotonic() + DELIVERY_S
     while True:
         try:
-            _attempt(bootstrap, topic, key, value, most_bytes, check)
+            _attempt(cluster, topic, key, value, most_bytes, check)
         except KafkaException as error:
             failure: KafkaError = error.args[0]
             if failure.code() not in FENCED or time.monotonic() > deadline:
@@ -67,23 +68,24 @@ def write_next(
 
 
 def _attempt(
-    bootstrap: str, topic: str, key: bytes, value: bytes, most_bytes: int, check: Check
+    cluster: Cluster, topic: str, key: bytes, value: bytes, most_bytes: int, check: Check
 ) -> None:
     producer = Producer(
-        {
-            "bootstrap.servers": bootstrap,
-            "transactional.id": f"{topic}/{key.decode('utf-8', 'replace')}",
-            "transaction.timeout.ms": int(OPEN_S * 1000),
-            "partitioner": "murmur2_random",
-            "message.max.bytes": most_bytes + 4096,
-            "log_level": 0,
-        }
+        cluster.client(
+            {
+                "transactional.id": f"{topic}/{key.decode('utf-8', 'replace')}",
+                "transaction.timeout.ms": int(OPEN_S * 1000),
+                "partitioner": "murmur2_random",
+                "message.max.bytes": most_bytes + 4096,
+                "log_level": 0,
+            }
+        )
     )
     producer.init_transactions(DELIVERY_S)
     producer.begin_transaction()
     try:
         mine = _produced(producer, topic, key, value)
-        before = _values_before(bootstrap, mine)
+        before = _values_before(cluster, mine)
         # A commit that was fenced may have come through all the same.
         done = value in before
         if not done:
@@ -92,7 +94,7 @@ def _attempt(
             # It is committed before its partition has the marker that lets readers see it: who
             # wrote it would not find it.
             with contextlib.suppress(BusError):  # it is there, whoever may be away by now
-                _readable(bootstrap, mine, mine.offset() + 1)
+                _readable(cluster, mine, mine.offset() + 1)
     except BaseException:
         _abort(producer)
         raise
@@ -123,25 +125,25 @@ def _cause(producer: Producer, failure: KafkaError) -> KafkaError:
     return failure
 
 
-def _values_before(bootstrap: str, mine: Message) -> list[bytes | None]:
+def _values_before(cluster: Cluster, mine: Message) -> list[bytes | None]:
     """What stands under the record's key before it, the oldest first."""
     topic, number = mine.topic(), mine.partition()
-    if not _readable(bootstrap, mine, mine.offset()):
+    if not _readable(cluster, mine, mine.offset()):
         raise _undelivered(topic, "another writer's transaction stays open")
     return [
         record.value
-        for record in read_all(bootstrap, topic)
+        for record in read_all(cluster, topic)
         if (record.partition, record.key) == (number, mine.key()) and record.offset < mine.offset()
     ]
 
 
-def _readable(bootstrap: str, mine: Message, end: int) -> bool:
+def _readable(cluster: Cluster, mine: Message, end: int) -> bool:
     """Wait until readers come to this offset of a record's partition; whether they do.
 
     What other keys' writers have begun hides what is behind it.
     """
     deadline = time.monotonic() + OPEN_S
-    reader = groupless_reader(bootstrap)
+    reader = groupless_reader(cluster)
     try:
         while bounds(reader, TopicPartition(mine.topic(), mine.partition()))[1] < end:
             if time.monotonic() > deadline:

@@ -23,6 +23,7 @@ from schemas.topics import (
 )
 from schemas.wire import Codec, Unreadable
 from streams.core.snapshots import SnapshotParts
+from streams.kafka.cluster import Cluster
 from streams.kafka.read import bounds, groupless_reader, partitions_of
 from streams.kafka.transaction import Incoming
 
@@ -49,13 +50,13 @@ class Follower:
 
     def __init__(
         self,
-        bootstrap: str,
+        cluster: Cluster,
         prefix: str,
         codec: Codec,
         announce: Callable[[str, EncoderReleases | None], None],
     ) -> None:
         self._announce = announce
-        self._bootstrap = bootstrap
+        self._cluster = cluster
         self._prefix = prefix
         self._codec = codec
         self._campaigns: dict[str, Campaign] = {}
@@ -116,7 +117,7 @@ class Follower:
             log.exception("follower_failed")
 
     def _read(self) -> None:
-        reader = groupless_reader(self._bootstrap, {"fetch.wait.max.ms": 50})
+        reader = groupless_reader(self._cluster, {"fetch.wait.max.ms": 50})
         try:
             ends = self._ends(reader)
             reader.assign([TopicPartition(tp.topic, tp.partition, 0) for tp in ends])

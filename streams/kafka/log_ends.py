@@ -6,18 +6,19 @@ from confluent_kafka import TopicPartition
 from faust.types import TP
 
 from schemas.errors import ShardError
+from streams.kafka.cluster import Cluster
 from streams.kafka.read import bounds, groupless_reader, partitions_of
 from streams.kafka.shard import Shard
 
 __all__ = ["check_log", "check_logs", "log_ends"]
 
 
-def log_ends(bootstrap: str, partitions: Iterable[TP]) -> dict[TP, tuple[int, int]]:
+def log_ends(cluster: Cluster, partitions: Iterable[TP]) -> dict[TP, tuple[int, int]]:
     """First offset, and the one behind the last, of each partition that there is.
 
     Of two topics that belong together the company's own may have fewer partitions.
     """
-    reader = groupless_reader(bootstrap)
+    reader = groupless_reader(cluster)
     try:
         wanted = list(partitions)
         numbers = {topic: partitions_of(reader, topic) for topic in {tp.topic for tp in wanted}}
@@ -30,7 +31,7 @@ def log_ends(bootstrap: str, partitions: Iterable[TP]) -> dict[TP, tuple[int, in
         reader.close()
 
 
-def check_logs(bootstrap: str, shards: Sequence[Shard]) -> dict[TP, int]:
+def check_logs(cluster: Cluster, shards: Sequence[Shard]) -> dict[TP, int]:
     """Where each input's log starts.
 
     Raises
@@ -40,7 +41,7 @@ def check_logs(bootstrap: str, shards: Sequence[Shard]) -> dict[TP, int]:
     """
     inputs = {TP(topic, shard.number): shard for shard in shards for topic in shard.kind.inputs}
     starts: dict[TP, int] = {}
-    for tp, (low, high) in log_ends(bootstrap, inputs).items():
+    for tp, (low, high) in log_ends(cluster, inputs).items():
         check_log(inputs[tp], tp.topic, low, high)
         starts[tp] = low
     return starts

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from schemas.wire import Codec, Unreadable
+from streams.kafka.cluster import Cluster
 from streams.kafka.read import read_all
 
 __all__ = ["last_readable", "read_newest"]
@@ -22,7 +23,7 @@ def last_readable(values: Iterable[bytes | None], codec: Codec, kind: type[T]) -
 
 
 def read_newest(
-    bootstrap: str,
+    cluster: Cluster,
     topic: str,
     codec: Codec,
     kind: type[T],
@@ -43,7 +44,7 @@ def read_newest(
         If the topic cannot be read.
     """
     found: dict[str, T] = {}
-    for record in read_all(bootstrap, topic):
+    for record in read_all(cluster, topic):
         key = (record.key or b"").decode("utf-8", "replace")
         if record.value is None:
             found.pop(key, None)

@@ -8,6 +8,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from schemas.errors import BusError, FencedError
+from streams.kafka.cluster import Cluster
 from streams.kafka.transaction import Output
 
 __all__ = ["FOR_GOOD", "TransactionalProducer"]
@@ -47,7 +48,7 @@ class TransactionalProducer:
     def __init__(
         self,
         *,
-        bootstrap: str,
+        cluster: Cluster,
         shard: str,
         transactional_id: str,
         changelog: str,
@@ -61,16 +62,17 @@ class TransactionalProducer:
         self._prefix = prefix
         self._last_offset = -1
         self._producer = Producer(
-            {
-                "bootstrap.servers": bootstrap,
-                "transactional.id": transactional_id,
-                "transaction.timeout.ms": int(timeout_s * 1000),
-                "linger.ms": 1,
-                "partitioner": "murmur2_random",
-                "message.max.bytes": 16 * 1024 * 1024,
-                "queue.buffering.max.messages": 500_000,
-                "log_level": 2,
-            }
+            cluster.client(
+                {
+                    "transactional.id": transactional_id,
+                    "transaction.timeout.ms": int(timeout_s * 1000),
+                    "linger.ms": 1,
+                    "partitioner": "murmur2_random",
+                    "message.max.bytes": 16 * 1024 * 1024,
+                    "queue.buffering.max.messages": 500_000,
+                    "log_level": 2,
+                }
+            )
         )
 
     def fence(self) -> None:

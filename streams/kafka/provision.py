@@ -101,7 +101,8 @@ def describe_topics(admin: AdminClient, names: Sequence[str]) -> dict[str, Topic
                 del states[resource.name]
                 continue
             raise BusError(
-                f"the settings of topic {resource.name} cannot be read: {error.args[0].str()}"
+                f"the settings of topic {resource.name} cannot be read: {error.args[0].str()} With "
+                "ACLs this user needs DESCRIBE_CONFIGS on it"
             ) from error
         config = {key: entry.value for key, entry in entries.items()}
         state = states[resource.name]

@@ -1,54 +1,38 @@
 """Whether a Kafka answers, said in one line where none does."""
 
 import socket
-from collections.abc import Mapping
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from schemas.errors import BrokerError
+from streams.kafka.cluster import Cluster
+
+__all__ = ["brokers", "require_broker"]
 
 
-def brokers(
-    bootstrap: str,
-    timeout_s: float,
-    security: Mapping[str, str] | None = None,
-) -> frozenset[int]:
-    """Return the ids of the brokers that the cluster at `bootstrap` counts as alive, or none."""
-    settings: dict[str, str | int] = {
-        "bootstrap.servers": bootstrap,
-        "log_level": 0,  # a refused connection is this function's answer, not news
-        "reconnect.backoff.ms": 20,
-        "reconnect.backoff.max.ms": 100,
-        **(security or {}),
-    }
-    try:
-        return frozenset(AdminClient(settings).list_topics(timeout=timeout_s).brokers)
-    except KafkaException:
-        return frozenset()
+def brokers(cluster: Cluster, timeout_s: float) -> frozenset[int]:
+    """Return the ids of the brokers that a cluster counts as alive, or none."""
+    return _answer(cluster, timeout_s)[0]
 
 
-def require_broker(
-    bootstrap: str,
-    timeout_s: float = 5,
-    security: Mapping[str, str] | None = None,
-) -> None:
-    """Return if a Kafka answers at `bootstrap`, and say why not if none does.
+def require_broker(cluster: Cluster, timeout_s: float = 5) -> None:
+    """Return if a Kafka answers, and say why not if none does.
 
     Parameters
     ----------
-    bootstrap
-        Addresses, ``host:port`` joined by commas; one that answers is enough.
+    cluster
+        One of its addresses that answers is enough.
     timeout_s
         Seconds to wait for each address, and again for Kafka's answer.
-    security
-        librdkafka's settings for a listener with TLS or SASL.
 
     Raises
     ------
     BrokerError
-        No address accepts a connection, or what accepts it does not answer as Kafka.
+        No address accepts a connection, or what accepts it does not answer as Kafka, or refuses
+        the certificate or the password.
     """
+    bootstrap = cluster.bootstrap
     refusals = {address: _refusal(address, timeout_s) for address in bootstrap.split(",")}
     if all(refusals.values()):
         reasons = ", ".join(f"{address} ({reason})" for address, reason in refusals.items())
@@ -56,11 +40,40 @@ def require_broker(
             f"no Kafka at {reasons}: start one with `groundswell broker start`, "
             "or give the address of yours",
         )
-    if not brokers(bootstrap, timeout_s, security):
+    found, refused = _answer(cluster, timeout_s)
+    if refused:
+        raise BrokerError(
+            f"{bootstrap} refuses this client ({refused}): check GROUNDSWELL_SECURITY_PROTOCOL "
+            f"(now {cluster.protocol}), GROUNDSWELL_SSL_* and GROUNDSWELL_SASL_*"
+        )
+    if not found:
         raise BrokerError(
             f"something listens at {bootstrap} but gave no answer as Kafka in {timeout_s:g} s: "
-            "check the port, and whether the listener wants TLS or SASL",
+            "check the port, and whether the listener wants TLS or SASL "
+            f"(GROUNDSWELL_SECURITY_PROTOCOL, now {cluster.protocol}), or a client's certificate",
         )
+
+
+def _answer(cluster: Cluster, timeout_s: float) -> tuple[frozenset[int], str]:
+    """Give the brokers that are alive, and where there are none what was refused."""
+    refused: list[str] = []
+
+    def note(error: KafkaError) -> None:
+        if error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):  # noqa: SLF001 - public
+            refused.append(error.str())
+
+    options = {
+        "log_level": 0,  # a refused connection is this function's answer, not news
+        "reconnect.backoff.ms": 20,
+        "reconnect.backoff.max.ms": 100,
+        "error_cb": note,
+    }
+    admin = AdminClient(cluster.client(options))
+    try:
+        return frozenset(admin.list_topics(timeout=timeout_s).brokers), ""
+    except KafkaException:
+        admin.poll(0)
+        return frozenset(), refused[-1] if refused else ""
 
 
 def _refusal(address: str, timeout_s: float) -> str | None:

@@ -15,6 +15,7 @@ from confluent_kafka import (
 )
 
 from schemas.errors import BrokerError, BusError, TopicError
+from streams.kafka.cluster import Cluster
 from streams.kafka.transaction import Incoming
 
 __all__ = ["bounds", "follow", "groupless_reader", "partitions_of", "read_all"]
@@ -25,7 +26,7 @@ AT_ONCE = 500
 
 
 def read_all(
-    bootstrap: str,
+    cluster: Cluster,
     topic: str,
     *,
     since: Mapping[int, int] | None = None,
@@ -38,8 +39,8 @@ def read_all(
 
     Parameters
     ----------
-    bootstrap
-        Kafka's address.
+    cluster
+        Where Kafka is.
     topic
         Full name.
     since
@@ -54,7 +55,7 @@ def read_all(
     BrokerError
         No broker answers, or none goes on answering.
     """
-    reader = _reader(bootstrap)
+    reader = _reader(cluster)
     try:
         left, starts = {}, {}
         for number in partitions_of(reader, topic):
@@ -91,7 +92,7 @@ def read_all(
 
 
 def follow(
-    bootstrap: str, topics: Sequence[str], *, from_beginning: bool = False
+    cluster: Cluster, topics: Sequence[str], *, from_beginning: bool = False
 ) -> Generator[Incoming | None, None, None]:
     """Committed records of topics as they come, without end; None where none came for a while.
 
@@ -102,7 +103,7 @@ def follow(
     BrokerError
         No broker answers at the start. Later ones that fail are waited for.
     """
-    reader = _reader(bootstrap)
+    reader = _reader(cluster)
     start = OFFSET_BEGINNING if from_beginning else OFFSET_END
     try:
         found = []
@@ -125,9 +126,9 @@ def follow(
         reader.close()
 
 
-def _reader(bootstrap: str) -> Consumer:
+def _reader(cluster: Cluster) -> Consumer:
     return groupless_reader(
-        bootstrap,
+        cluster,
         {
             "enable.partition.eof": True,
             "allow.auto.create.topics": False,
@@ -138,18 +139,23 @@ def _reader(bootstrap: str) -> Consumer:
     )
 
 
-def groupless_reader(bootstrap: str, options: Mapping[str, object] | None = None) -> Consumer:
-    """A consumer of committed records that is assigned its partitions and commits no offsets."""
+def groupless_reader(cluster: Cluster, options: Mapping[str, object] | None = None) -> Consumer:
+    """A consumer of committed records that is assigned its partitions and commits no offsets.
+
+    librdkafka looks for a group's coordinator all the same: where this user has no right to the
+    group, that comes as an error (GROUP_AUTHORIZATION_FAILED) among the records, and is none.
+    """
     return Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": "none",  # librdkafka wants one; nothing is ever committed in it
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed",
-            "auto.offset.reset": "earliest",  # what retention took away meanwhile is skipped
-            "log_level": 2,
-            **(options or {}),
-        }
+        cluster.client(
+            {
+                "group.id": "none",  # librdkafka wants one; nothing is ever committed in it
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "earliest",  # what retention took away meanwhile is skipped
+                "log_level": 2,
+                **(options or {}),
+            }
+        )
     )
 
 

@@ -8,6 +8,7 @@ from schemas.encoder_releases import EncoderReleases
 from schemas.errors import ReleaseError
 from schemas.topics import ENCODER_RELEASES
 from schemas.wire import Codec
+from streams.kafka.cluster import Cluster
 from streams.kafka.confirmed import write_next
 from streams.kafka.newest import last_readable, read_newest
 
@@ -25,8 +26,8 @@ class ReleaseClient:
         Of the topics' names.
     """
 
-    def __init__(self, bootstrap: str, prefix: str, codec: Codec) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, cluster: Cluster, prefix: str, codec: Codec) -> None:
+        self._cluster = cluster
         self._codec = codec
         self._topic = prefix + ENCODER_RELEASES.name
 
@@ -39,7 +40,7 @@ class ReleaseClient:
             If the topic cannot be read.
         """
         return read_newest(
-            self._bootstrap,
+            self._cluster,
             self._topic,
             self._codec,
             EncoderReleases,
@@ -73,7 +74,7 @@ class ReleaseClient:
             If it cannot be written.
         """
         write_next(
-            self._bootstrap,
+            self._cluster,
             self._topic,
             releases.name.encode(),
             self._codec.encode(self._topic, releases),

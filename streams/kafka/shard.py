@@ -15,11 +15,12 @@ from pathlib import Path
 
 import msgspec
 import structlog
-from confluent_kafka import Message, TopicPartition
+from confluent_kafka import KafkaError, Message, TopicPartition
 
 from schemas.errors import BusError, ShardError
 from schemas.topics import Topic
 from schemas.wire import Codec
+from streams.kafka.cluster import Cluster
 from streams.kafka.metrics import APPLIED, COMMIT_SECONDS, EMITTED
 from streams.kafka.producer import TransactionalProducer
 from streams.kafka.read import groupless_reader
@@ -56,7 +57,7 @@ class ShardKind:
 class ShardConfig:
     """What a worker gives to all of its shards."""
 
-    bootstrap: str
+    cluster: Cluster
     app: str
     prefix: str
     directory: Path
@@ -99,7 +100,7 @@ class Shard:
         self._config = config
         self._changelog = config.prefix + kind.changelog.name
         self._producer = TransactionalProducer(
-            bootstrap=config.bootstrap,
+            cluster=config.cluster,
             shard=f"{kind.name}/{number}",
             transactional_id=f"{config.app}-{kind.name}-{number}",
             changelog=self._changelog,
@@ -128,14 +129,13 @@ class Shard:
         if marker <= position + 1 and position > 0:
             return  # between them lies only the end of the last transaction
         started, restored = time.monotonic(), 0
-        reader = groupless_reader(self._config.bootstrap, {"fetch.max.bytes": 64 * 1024 * 1024})
+        reader = groupless_reader(self._config.cluster, {"fetch.max.bytes": 64 * 1024 * 1024})
         try:
             reader.assign([TopicPartition(self._changelog, self.number, position)])
             said = moved = started
             while position <= marker:
-                messages = reader.consume(5000, 0.05)
+                messages = self._records(reader.consume(5000, 0.05))
                 if messages:
-                    self._refuse_errors(messages)
                     changes = {message.key(): message.value() for message in messages}
                     position = messages[-1].offset() + 1
                     restored += len(messages)
@@ -154,10 +154,13 @@ class Shard:
             reader.close()
         self._say_restore("restored", restored, started, 0)
 
-    def _refuse_errors(self, messages: Sequence[Message]) -> None:
+    def _records(self, messages: Sequence[Message]) -> list[Message]:
+        """The records of what was read; any error but one that tells of a group ends a restore."""
         for message in messages:
-            if message.error() is not None:
-                raise BusError(f"restore of {self._changelog}: {message.error().str()}")
+            error = message.error()
+            if error is not None and error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
+                raise BusError(f"restore of {self._changelog}: {error.str()}")
+        return [message for message in messages if message.error() is None]
 
     def _say_restore(self, state: str, restored: int, started: float, left: int) -> None:
         log.info(

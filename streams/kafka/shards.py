@@ -123,7 +123,7 @@ class Shards:
                     for key, kind in missing.items()
                 )
             )
-            starts = await self._in_thread(check_logs, self._config.bootstrap, opened)
+            starts = await self._in_thread(check_logs, self._config.cluster, opened)
         except FencedError as error:
             self._exit(EXIT_FENCED, "fenced_while_opening", error)
         except GroundswellError as error:
@@ -214,7 +214,7 @@ class Shards:
             if (self._kinds[tp.topic].name, tp.partition) in self._held
         }
         lag = 0
-        for tp, (_, end) in log_ends(self._config.bootstrap, held).items():
+        for tp, (_, end) in log_ends(self._config.cluster, held).items():
             progress = self._app.consumer.progress(tp)
             # Past the last record there may be markers: then the position tells.
             ended = progress is not None and progress.last <= held[tp]

@@ -31,6 +31,7 @@ from yarl import URL
 
 from schemas.errors import BusError
 from streams.kafka.assignor import CoPartitionedAssignor
+from streams.kafka.cluster import Cluster
 from streams.kafka.conductor import Chunk, Conductor
 from streams.kafka.fetch_sessions import fits_aiokafka
 from streams.kafka.fetching import ConsumerThread, Fetched, Progress
@@ -185,9 +186,9 @@ class Transport(driver.Transport):
     assignor: CoPartitionedAssignor
 
 
-def broker_urls(bootstrap: str) -> list[URL]:
+def broker_urls(cluster: Cluster) -> list[URL]:
     """Kafka's addresses, joined by commas, as Faust wants them: one URL each."""
-    return [URL(f"groundswell://{address.strip()}") for address in bootstrap.split(",")]
+    return [URL(f"groundswell://{address.strip()}") for address in cluster.bootstrap.split(",")]
 
 
 def check_overrides() -> None:

@@ -9,6 +9,7 @@ from confluent_kafka.admin import AdminClient
 
 from schemas.errors import TopicError
 from schemas.topics import TOPICS
+from streams.kafka.cluster import Cluster
 from streams.kafka.provision import Shape, describe_topics, ensure_sources, ensure_topics
 
 __all__ = ["Deployment"]
@@ -27,7 +28,7 @@ class Deployment:
         Partitions; the same log on equal counts gives equal snapshots.
     """
 
-    bootstrap: str
+    cluster: Cluster
     prefix: str
     users: int = 4
     campaigns: int = 1
@@ -49,12 +50,12 @@ class Deployment:
     @property
     def admin(self) -> AdminClient:
         """A client that makes and deletes topics."""
-        return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 2})
+        return AdminClient(self.cluster.client({"log_level": 2}))
 
     def worker_env(self, directory: Path) -> dict[str, str]:
         """The variables of a worker of this deployment."""
         return {
-            "GROUNDSWELL_BOOTSTRAP": self.bootstrap,
+            **self.cluster.environment(),
             "GROUNDSWELL_TOPIC_PREFIX": self.prefix,
             "GROUNDSWELL_APP": APP,
             "GROUNDSWELL_USER_PARTITIONS": str(self.users),

@@ -115,19 +115,20 @@ class Feed:
         self._codec = Codec()
         self._records = LogRecords(prepared.mapping, prepared.campaign, prepared.summary)
         self._producer = Producer(
-            {
-                "bootstrap.servers": self.deployment.bootstrap,
-                "acks": "all",
-                "enable.idempotence": True,
-                "linger.ms": 5,
-                "log_level": 2,
-            }
+            self.deployment.cluster.client(
+                {
+                    "acks": "all",
+                    "enable.idempotence": True,
+                    "linger.ms": 5,
+                    "log_level": 2,
+                }
+            )
         )
 
     def apply_campaign(self) -> None:
         """Make the campaign. Workers that start after it know it when the log comes."""
         campaign = self.prepared.campaign
-        client = CampaignClient(self.deployment.bootstrap, self.deployment.prefix)
+        client = CampaignClient(self.deployment.cluster, self.deployment.prefix)
         client.apply(campaign, campaign.changed_at_ms)
 
     def run(self) -> Replayed:
@@ -139,7 +140,7 @@ class Feed:
             If the workers stop, or a record of the log is refused by them.
         """
         deployment, prepared = self.deployment, self.prepared
-        watch = ShardWatch(deployment.bootstrap, deployment.prefix, self.alive)
+        watch = ShardWatch(deployment.cluster, deployment.prefix, self.alive)
         with closing(watch):
             self.progress("workers start", 0)
             number = partition_of(prepared.campaign.campaign_id, deployment.campaigns)
@@ -161,7 +162,7 @@ class Feed:
             )
         held_out = [
             example
-            for record in read_all(deployment.bootstrap, deployment.prefix + LEARNING_EXAMPLES.name)
+            for record in read_all(deployment.cluster, deployment.prefix + LEARNING_EXAMPLES.name)
             if not (example := self._codec.decode(record.value, LearningExample)).learn
         ]
         return Replayed(
@@ -251,7 +252,7 @@ class Feed:
         refused = 0
         reason = ""
         topic = self.deployment.prefix + DEAD_LETTERS.name
-        for record in read_all(self.deployment.bootstrap, topic):
+        for record in read_all(self.deployment.cluster, topic):
             refused += 1
             said = dict(record.headers).get("kafka_dlt-exception-message", b"")
             reason = reason or said.decode("utf-8", "replace")

@@ -19,6 +19,7 @@ from schemas.errors import BusError, SettingsError
 from schemas.ids import NO_SEND
 from schemas.records import Decision, Reward
 from schemas.wire import Codec, Unreadable
+from streams.kafka.cluster import Cluster
 from streams.simulation.outboxes import BusyError, Outbox, RefusedError
 
 __all__ = ["Patience", "ReferenceSender", "Route"]
@@ -40,7 +41,7 @@ class Route:
         Decisions of other channels are another sender's; None: of all channels.
     """
 
-    bootstrap: str
+    cluster: Cluster
     decisions: str
     receipts: str
     group: str
@@ -93,7 +94,7 @@ class ReferenceSender:
             If nobody answers where notifications go, or nothing is taken from this sender.
         """
         route = self._route
-        common = {"bootstrap.servers": route.bootstrap, "log_level": 2}
+        common = route.cluster.client({"log_level": 2})
         consumer = Consumer(
             common
             | {

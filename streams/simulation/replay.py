@@ -8,6 +8,7 @@ from pathlib import Path
 
 from schemas.errors import GroundswellError
 from streams.kafka.broker import EmbeddedKafka
+from streams.kafka.cluster import Cluster
 from streams.simulation.children import Children
 from streams.simulation.log_deployment import Deployment
 from streams.simulation.log_feed import Feed, Prepared, Progress, Replayed
@@ -71,7 +72,7 @@ def replay(
         if deployment is None:
             progress("Kafka starts", 0)
             kafka = stack.enter_context(EmbeddedKafka(folder / "kafka", die_with_parent=True))
-            deployment = Deployment(bootstrap=kafka.bootstrap, prefix=prefix, users=users)
+            deployment = Deployment(cluster=Cluster(kafka.bootstrap), prefix=prefix, users=users)
         progress("topics are made", 0)
         if replace:
             deployment.remove()

@@ -14,6 +14,7 @@ from schemas.learning import PolicySnapshot
 from schemas.topics import CAMPAIGN_CHANGELOG, POLICY_SNAPSHOTS, SHARD_CHANGELOG
 from schemas.wire import Codec
 from streams.core.snapshots import SnapshotParts
+from streams.kafka.cluster import Cluster
 from streams.kafka.read import follow
 from streams.kafka.shard import META, Meta
 from streams.kafka.transaction import Incoming
@@ -38,14 +39,14 @@ class ShardWatch:
 
     def __init__(
         self,
-        bootstrap: str,
+        cluster: Cluster,
         prefix: str,
         alive: Callable[[], None],
         stalled_s: float = STALLED_S,
     ) -> None:
         topics = (SHARD_CHANGELOG, CAMPAIGN_CHANGELOG, POLICY_SNAPSHOTS)
         self._snapshots_topic = prefix + POLICY_SNAPSHOTS.name
-        self._records = follow(bootstrap, [prefix + t.name for t in topics], from_beginning=True)
+        self._records = follow(cluster, [prefix + t.name for t in topics], from_beginning=True)
         self._codec = Codec()
         self._alive = alive
         self._stalled_s = stalled_s

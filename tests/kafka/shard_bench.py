@@ -8,6 +8,7 @@ from confluent_kafka.admin import NewTopic
 
 from schemas.topics import DEAD_LETTERS, SHARD_CHANGELOG, USER_EVENTS
 from schemas.wire import Codec
+from streams.kafka.cluster import Cluster
 from streams.kafka.provision import describe_topics
 from streams.kafka.read import bounds, groupless_reader, read_all
 from streams.kafka.shard import Shard, ShardConfig, ShardKind
@@ -38,7 +39,7 @@ class Bench:
 
     def open(self, directory: str = "a") -> Shard:
         config = ShardConfig(
-            bootstrap=self.kafka.bootstrap,
+            cluster=Cluster(self.kafka.bootstrap),
             app=self.prefix + "app",
             prefix=self.prefix,
             directory=self.directory / directory,
@@ -66,7 +67,7 @@ class Bench:
 
     def end(self, topic: str) -> int:
         """The offset behind the last record of a topic of one partition."""
-        reader = groupless_reader(self.kafka.bootstrap)
+        reader = groupless_reader(Cluster(self.kafka.bootstrap))
         try:
             return bounds(reader, TopicPartition(topic, 0))[1]
         finally:
@@ -74,4 +75,4 @@ class Bench:
 
     def count(self, topic: str) -> int:
         """How many records a topic holds."""
-        return sum(1 for _ in read_all(self.kafka.bootstrap, topic))
+        return sum(1 for _ in read_all(Cluster(self.kafka.bootstrap), topic))

@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient
 from schemas.errors import BrokerError
 from streams.kafka.broker import EmbeddedKafka
 from streams.kafka.broker_node import Jvm
+from streams.kafka.cluster import Cluster
 from streams.kafka.reach import require_broker
 
 __all__ = ["Kafka", "started"]
@@ -40,7 +41,7 @@ def started(folder: Path, jvm: Jvm) -> Iterator[Kafka]:
                 or _container(stack)
                 or _embedded(stack, folder, jvm)
             )
-            require_broker(bootstrap)
+            require_broker(Cluster(bootstrap))
         except BrokerError as error:
             if os.environ.get("GROUNDSWELL_TEST_REQUIRE_KAFKA") == "1":
                 pytest.fail(str(error), pytrace=False)

@@ -13,6 +13,7 @@ from schemas.hashing import decision_id
 from schemas.records import Decision
 from schemas.topics import SEND_DECISIONS, USER_EVENTS
 from streams.core.encoding import release_label
+from streams.kafka.cluster import Cluster
 from streams.kafka.read import bounds, groupless_reader
 from tests.kafka.harness import Deployment, wait_until
 from tests.kafka.steady_events import Event, Plan, SteadyEvents
@@ -122,7 +123,7 @@ class Load:
 
     def _consume(self) -> None:
         loop = self._loop
-        reader = groupless_reader(loop.bootstrap, {"fetch.wait.max.ms": 500})
+        reader = groupless_reader(Cluster(loop.bootstrap), {"fetch.wait.max.ms": 500})
         topic = loop.prefix + SEND_DECISIONS.name
         numbers = range(loop.users)
         ends = [bounds(reader, TopicPartition(topic, number))[1] for number in numbers]

@@ -23,6 +23,7 @@ from streams.kafka import broker_jars
 from streams.kafka.broker import EmbeddedKafka, running
 from streams.kafka.broker_config import free_ports
 from streams.kafka.broker_node import Jvm, last_words
+from streams.kafka.cluster import Cluster
 from streams.kafka.reach import require_broker
 
 
@@ -143,7 +144,7 @@ def test_wipe_is_refused_while_it_runs_and_removes_everything_after(broker, tmp_
         with pytest.raises(BrokerError, match=r"another broker has .*node-1 open"):
             attempt()
     assert broker.pids
-    require_broker(broker.bootstrap)
+    require_broker(Cluster(broker.bootstrap))
     broker.stop()
     broker.wipe()
     assert not broker.data_dir.exists()
@@ -274,7 +275,7 @@ def test_every_command_shows_an_example():
 def test_no_kafka_is_said_in_one_line_with_the_address_and_the_cure():
     port = free_ports(1)[0]
     with pytest.raises(BrokerError) as refused:
-        require_broker(f"127.0.0.1:{port}")
+        require_broker(Cluster(f"127.0.0.1:{port}"))
     assert str(refused.value) == (
         f"no Kafka at 127.0.0.1:{port} (connection refused): start one with "
         "`groundswell broker start`, or give the address of yours"
@@ -285,7 +286,7 @@ def test_something_else_on_the_port_is_not_taken_for_kafka():
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         with pytest.raises(BrokerError, match=rf"listens at {address} but gave no answer"):
-            require_broker(address, timeout_s=0.5)
+            require_broker(Cluster(address), timeout_s=0.5)
 
 
 def test_a_cache_that_lost_a_jar_is_not_believed(tmp_path, monkeypatch):

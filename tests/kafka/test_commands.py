@@ -33,6 +33,7 @@ from schemas.wire import Codec
 from streams.__main__ import main
 from streams.commands.campaign_file import parse_campaign
 from streams.kafka.campaign_client import CampaignClient
+from streams.kafka.cluster import Cluster
 from streams.kafka.read import read_all
 
 pytestmark = pytest.mark.timeout(60)
@@ -248,7 +249,7 @@ def test_a_campaign_is_made_changed_and_left_alone(loop, namespace, run, file):
     assert again.out == "spring-sale is as the file says, version 1\n"
     file.write_text(YAML.replace("waves: 3", "waves: 4"))
     assert "changed spring-sale to version 2" in run("campaign", "apply", file).out
-    records = list(read_all(loop, namespace + CAMPAIGNS.name))
+    records = list(read_all(Cluster(loop), namespace + CAMPAIGNS.name))
     read = [Codec().decode(record.value, Campaign) for record in records]
     assert [(c.version, c.waves, c.status) for c in read] == [(1, 3, "active"), (2, 4, "active")]
     assert {record.partition for record in records} == {partition_of("spring-sale", 2)}
@@ -329,10 +330,11 @@ def test_a_change_that_someone_else_made_first_is_not_written_over(loop, namespa
             return super()._write(*given)
 
     with pytest.raises(CampaignError, match="by someone else at the same time"):
-        Overtaken(loop, namespace).apply(campaign, 1)
-    assert CampaignClient(loop, namespace).campaign("spring-sale").waves == 9  # theirs stands
+        Overtaken(Cluster(loop), namespace).apply(campaign, 1)
+    client = CampaignClient(Cluster(loop), namespace)
+    assert client.campaign("spring-sale").waves == 9  # theirs stands
     wanted = dataclasses.replace(campaign, waves=5)
-    assert CampaignClient(loop, namespace).apply(wanted, 2).campaign.version == 2
+    assert client.apply(wanted, 2).campaign.version == 2
 
 
 def test_status_gives_reward_per_send_with_its_interval(loop, namespace, run, file):
@@ -445,7 +447,7 @@ u2,,,plus,2.5,False,90210,
 
 
 def written(bootstrap: str, topic: str) -> dict[str, UserEvent]:
-    records = read_all(bootstrap, topic)
+    records = read_all(Cluster(bootstrap), topic)
     events = [Codec().decode(record.value, UserEvent) for record in records]
     return {event.user_id: event for event in events}
 
@@ -471,7 +473,7 @@ def test_people_are_imported_with_types_from_a_csv(loop, namespace, run, tmp_pat
     run("users", "import", file, "--list-column", "tags", "--at", "2026-01-01T00:00:00Z")
     records = [
         (record.partition, Codec().decode(record.value, UserEvent).event_id)
-        for record in read_all(loop, f"{namespace}company-events")
+        for record in read_all(Cluster(loop), f"{namespace}company-events")
     ]
     assert len(records) == 4
     assert len(set(records)) == 2  # the same ids in the same partitions again
@@ -628,7 +630,7 @@ def test_reading_ends_behind_markers_aborted_and_deleted_records(loop, namespace
         else:
             producer.abort_transaction(10)
     began = time.monotonic()
-    assert [r.value for r in read_all(loop, topic) if r.partition == 0] == [b"0", b"2"]
+    assert [r.value for r in read_all(Cluster(loop), topic) if r.partition == 0] == [b"0", b"2"]
     assert time.monotonic() - began < 5
 
 
@@ -640,20 +642,20 @@ def test_reading_does_not_wait_for_an_open_transaction(loop, namespace):
     producer.produce(topic, b"open", b"k", partition=0)
     producer.flush(10)
     began = time.monotonic()
-    assert list(read_all(loop, topic)) == []
+    assert list(read_all(Cluster(loop), topic)) == []
     assert time.monotonic() - began < 5
     producer.commit_transaction(10)
-    assert [record.value for record in read_all(loop, topic)] == [b"open"]
+    assert [record.value for record in read_all(Cluster(loop), topic)] == [b"open"]
 
 
 def test_reading_a_topic_that_is_not_there_makes_none(loop, namespace, kafka):
     with pytest.raises(TopicError, match="does not exist"):
-        list(read_all(loop, f"{namespace}nothing"))
+        list(read_all(Cluster(loop), f"{namespace}nothing"))
     assert f"{namespace}nothing" not in kafka.admin.list_topics(timeout=10).topics
 
 
 def test_reading_leaves_no_trace_in_a_group(loop, namespace):
-    list(read_all(loop, f"{namespace}company-feedback"))
+    list(read_all(Cluster(loop), f"{namespace}company-feedback"))
     asker = Consumer({"bootstrap.servers": loop, "group.id": "none"})
     [found] = asker.committed([TopicPartition(f"{namespace}company-feedback", 0)], timeout=10)
     asker.close()

@@ -18,6 +18,7 @@ from schemas.hashing import decision_id
 from schemas.records import Decision, Reward, UserEvent
 from schemas.wire import Codec
 from streams.commands.campaign_file import read_campaign
+from streams.kafka.cluster import Cluster
 from streams.kafka.read import read_all
 from streams.simulation import company_process
 from streams.simulation.people import campaign_features
@@ -250,14 +251,15 @@ def test_company_answers_committed_decisions_and_posts_as_librdkafka_partitions(
         assert process.wait(15) == 0
     told = json.loads(truth.read_text())
     codec = Codec()
-    posted = [(r, codec.decode(r.value, Reward)) for r in read_all(kafka.bootstrap, feedback)]
+    cluster = Cluster(kafka.bootstrap)
+    posted = [(r, codec.decode(r.value, Reward)) for r in read_all(cluster, feedback)]
     answered = {d.decision_id for d in committed}
     assert told["notifications"] == {"0": 500}
     assert posted
     assert all(reward.decision_id in answered for _, reward in posted)
     assert len({reward.reward_id for _, reward in posted}) == sum(told["feedback"]["0"].values())
     assert len(posted) == sum(told["feedback"]["0"].values()) + told["duplicates"]
-    imported = [(r, codec.decode(r.value, UserEvent)) for r in read_all(kafka.bootstrap, events)]
+    imported = [(r, codec.decode(r.value, UserEvent)) for r in read_all(cluster, events)]
     assert len({event.user_id for _, event in imported if event.attributes}) == 1_000
     for record, _ in posted:
         assert record.partition == crc32_partition(record.key, 2)

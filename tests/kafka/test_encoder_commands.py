@@ -21,6 +21,7 @@ from schemas.topics import ENCODER_RELEASES, LEARNING_EXAMPLES, USER_EVENTS
 from schemas.wire import Codec
 from streams.__main__ import main
 from streams.core import releases as step
+from streams.kafka.cluster import Cluster
 from streams.kafka.read import read_all
 from streams.kafka.release_client import ReleaseClient
 from streams.releases.fetch import Fetcher
@@ -100,7 +101,7 @@ def test_from_a_key_to_a_rollback(loop, namespace, run, tmp_path):
     assert "train under a new version" in err
     assert sorted((tmp_path / "store").iterdir()) == stored
 
-    client = ReleaseClient(loop, namespace, Codec())
+    client = ReleaseClient(Cluster(loop), namespace, Codec())
     assert run("encoder", "promote", "people", "1.0.0")[0] == 0
     code, _, err = run("encoder", "promote", "people", "1.1.0")
     assert code == 1
@@ -118,7 +119,7 @@ def test_from_a_key_to_a_rollback(loop, namespace, run, tmp_path):
     fetcher = Fetcher.of(store=str(tmp_path / "store"), trusted=trusted, most_mb=8)
     for release in standing.releases:
         assert fetcher.fetch("people", release).z_size == 4
-    keys = [record.key for record in read_all(loop, namespace + ENCODER_RELEASES.name)]
+    keys = [record.key for record in read_all(Cluster(loop), namespace + ENCODER_RELEASES.name)]
     assert set(keys) == {b"people"}
 
 
@@ -140,7 +141,7 @@ class Worker:
     def standing(self) -> Standing:
         """How releases stand after all that is announced now, once they are loaded."""
         wanted = frozenset[str]()
-        for record in read_all(self._bootstrap, self._topic):
+        for record in read_all(Cluster(self._bootstrap), self._topic):
             said = Codec().decode(record.value, EncoderReleases)
             self._offered.take(said.name, said)
             roles = (said.live, said.shadow, said.previous)
@@ -169,7 +170,7 @@ def workers(loop, namespace):
 def test_of_two_who_change_a_step_at_once_the_firsts_stands_and_the_other_is_told(
     loop, namespace, workers
 ):
-    client = ReleaseClient(loop, namespace, Codec())
+    client = ReleaseClient(Cluster(loop), namespace, Codec())
     first = step.publish(None, "people", release("1.0.0"), AT_MS)
     client.write(first)
     running = workers()
@@ -183,12 +184,13 @@ def test_of_two_who_change_a_step_at_once_the_firsts_stands_and_the_other_is_tol
     for worker in (running, workers()):
         assert worker.standing() == Standing(live="people@1.0.0")
     # What compaction may take away is not what stands.
-    records = [record.value for record in read_all(loop, namespace + ENCODER_RELEASES.name)]
+    topic = namespace + ENCODER_RELEASES.name
+    records = [record.value for record in read_all(Cluster(loop), topic)]
     assert [Codec().decode(value, EncoderReleases) for value in records] == [first, theirs]
 
 
 def test_who_took_a_step_finds_it_at_once(loop, namespace):
-    client = ReleaseClient(loop, namespace, Codec())
+    client = ReleaseClient(Cluster(loop), namespace, Codec())
     stands = None
     for number in range(10):
         stands = step.publish(stands, "people", release(f"1.{number}.0"), AT_MS + number)
@@ -200,7 +202,7 @@ def test_races_round_after_round_have_one_winner_each_whom_everybody_believes(
     loop, namespace, workers
 ):
     versions = [f"1.{number}.0" for number in range(4)]
-    client = ReleaseClient(loop, namespace, Codec())
+    client = ReleaseClient(Cluster(loop), namespace, Codec())
     stands = None
     for version in versions:
         stands = step.publish(stands, "people", release(version), AT_MS)
@@ -215,7 +217,7 @@ def test_races_round_after_round_have_one_winner_each_whom_everybody_believes(
             after = step.shadow(before, version, AT_MS + number)
             start.wait(30)
             try:
-                ReleaseClient(loop, namespace, Codec()).write(after)
+                ReleaseClient(Cluster(loop), namespace, Codec()).write(after)
             except ReleaseError as error:
                 assert "someone else at the same time" in str(error)  # noqa: PT017
                 return None
@@ -231,7 +233,8 @@ def test_races_round_after_round_have_one_winner_each_whom_everybody_believes(
 
 
 def test_an_announcer_that_stopped_halfway_holds_up_nobody(loop, namespace):
-    topic, client = namespace + ENCODER_RELEASES.name, ReleaseClient(loop, namespace, Codec())
+    topic = namespace + ENCODER_RELEASES.name
+    client = ReleaseClient(Cluster(loop), namespace, Codec())
     first = step.publish(None, "people", release("1.0.0"), AT_MS)
     client.write(first)
     stopped = announcer(loop, f"{topic}/people")
@@ -245,7 +248,8 @@ def test_an_announcer_that_stopped_halfway_holds_up_nobody(loop, namespace):
 
 
 def test_an_announcer_sees_what_stands_behind_anothers_open_transaction(loop, namespace):
-    topic, client = namespace + ENCODER_RELEASES.name, ReleaseClient(loop, namespace, Codec())
+    topic = namespace + ENCODER_RELEASES.name
+    client = ReleaseClient(Cluster(loop), namespace, Codec())
     other = announcer(loop, "another's")
     animals = step.publish(None, "animals", release("1.0.0"), AT_MS)
     other.produce(topic, Codec().encode(topic, animals), b"animals")

@@ -7,6 +7,7 @@ from confluent_kafka import KafkaError
 from confluent_kafka.admin import NewTopic
 
 from schemas.errors import FencedError
+from streams.kafka.cluster import Cluster
 from streams.kafka.producer import TransactionalProducer
 
 pytestmark = pytest.mark.kafka
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.kafka
 
 def producer(kafka, topic: str) -> TransactionalProducer:
     made = TransactionalProducer(
-        bootstrap=kafka.bootstrap,
+        cluster=Cluster(kafka.bootstrap),
         shard="users/0",
         transactional_id=topic,
         changelog=topic,

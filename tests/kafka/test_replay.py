@@ -23,6 +23,7 @@ from schemas.topics import LEARNING_EXAMPLES, POLICY_SNAPSHOTS, SEND_DECISIONS, 
 from schemas.wire import Codec
 from streams.commands.log_mapping_file import read_mapping
 from streams.commands.replay import replay
+from streams.kafka.cluster import Cluster
 from streams.kafka.read import read_all
 from streams.simulation.log_deployment import Deployment
 from streams.simulation.log_feed import Feed, Prepared, Replayed, prepare
@@ -121,7 +122,7 @@ def records(deployment: Deployment, topic) -> list:
     name = deployment.prefix + topic.name
     return [
         CODEC.decode(record.value, topic.record)
-        for record in read_all(deployment.bootstrap, name)
+        for record in read_all(deployment.cluster, name)
         if record.value is not None
     ]
 
@@ -129,8 +130,8 @@ def records(deployment: Deployment, topic) -> list:
 def test_a_log_replayed_twice_gives_the_same_snapshot_through_a_kill_and_closes_nothing_early(
     kafka, namespace, men, tmp_path
 ):
-    calm = Deployment(bootstrap=kafka.bootstrap, prefix=f"{namespace}calm-")
-    hasty = Deployment(bootstrap=kafka.bootstrap, prefix=f"{namespace}hasty-")
+    calm = Deployment(cluster=Cluster(kafka.bootstrap), prefix=f"{namespace}calm-")
+    hasty = Deployment(cluster=Cluster(kafka.bootstrap), prefix=f"{namespace}hasty-")
     killed = []
 
     def kill_once(workers: Workers, fed: int) -> None:
@@ -245,7 +246,7 @@ def test_the_command_says_why_a_log_without_propensities_cannot_value_and_leaves
 
 
 def test_topics_of_another_replay_are_not_fed_again(kafka, namespace):
-    deployment = Deployment(bootstrap=kafka.bootstrap, prefix=namespace)
+    deployment = Deployment(cluster=Cluster(kafka.bootstrap), prefix=namespace)
     deployment.make()
     with pytest.raises(TopicError, match="--replace"):
         deployment.make()

@@ -11,6 +11,7 @@ import numpy as np
 from schemas.encoder_releases import EncoderRelease
 from schemas.manifest import Manifest
 from streams.core import releases as step
+from streams.kafka.cluster import Cluster
 from streams.kafka.release_client import ReleaseClient
 from streams.releases.encoder import Encoder
 from streams.releases.fetch import Fetcher
@@ -73,7 +74,7 @@ class Announcer:
     """
 
     def __init__(self, loop: Deployment, releases: Sequence[EncoderRelease]) -> None:
-        self._client = ReleaseClient(loop.bootstrap, loop.prefix, loop.codec)
+        self._client = ReleaseClient(Cluster(loop.bootstrap), loop.prefix, loop.codec)
         self._to_come = list(releases)
 
     def first(self) -> None:

@@ -41,6 +41,14 @@ def test_every_setting_is_listed_with_its_meaning(monkeypatch):
         assert f"GROUNDSWELL_{name.upper()}" in listed.output
 
 
+def test_a_password_is_not_shown(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("GROUNDSWELL_SASL_PASSWORD", "hunter2")
+    shown = CliRunner().invoke(app, ["settings"])
+    assert "hunter2" not in shown.output
+    assert "********** (set)" in shown.output
+
+
 @pytest.mark.parametrize("command", [[], ["worker"], ["replay"], ["demo"], ["campaign", "apply"]])
 def test_help_shows_an_example(command):
     shown = CliRunner().invoke(app, [*command, "--help"])

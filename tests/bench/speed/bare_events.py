@@ -10,6 +10,7 @@ from confluent_kafka import TopicPartition
 
 from schemas.avro_schemas import parsed_schema
 from schemas.topics import USER_EVENTS
+from streams.kafka.cluster import Cluster
 from streams.kafka.read import groupless_reader
 from tests.bench.speed.stage import Stage
 
@@ -21,7 +22,7 @@ def count_events(stage: Stage, records: Sequence[tuple[str, bytes]]) -> tuple[fl
     schema = parsed_schema("UserEvent")
     counts: Counter[str] = Counter()
     topic = stage.at.prefix + USER_EVENTS.name
-    reader = groupless_reader(stage.at.bootstrap)
+    reader = groupless_reader(Cluster(stage.at.bootstrap))
     reader.assign([TopicPartition(topic, number, 0) for number in range(stage.at.users)])
     try:
         with stage.filled(USER_EVENTS.name, records) as begin:

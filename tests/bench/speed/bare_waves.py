@@ -16,6 +16,7 @@ from schemas.topics import SEND_DECISIONS, SHARD_CHANGELOG
 from streams.agents.state import CLOSE, ledger_key, timer_key
 from streams.core.ledger import Entry, Ledger
 from streams.core.profiles import Profile
+from streams.kafka.cluster import Cluster
 from streams.kafka.read import groupless_reader
 from tests.bench.speed.stage import Stage
 from tests.bench.speed.wave_work import CAMPAIGN, FEATURES, HOUR_MS, TEMPLATES
@@ -101,7 +102,7 @@ def decide_without_thinking(stage: Stage, count: int) -> float:
     loop = _Loop(stage)
     load = msgspec.msgpack.Decoder(Profile).decode
     dump = msgspec.msgpack.Encoder().encode
-    reader = groupless_reader(stage.at.bootstrap)
+    reader = groupless_reader(Cluster(stage.at.bootstrap))
     topic = stage.at.prefix + PROFILES
     reader.assign([TopicPartition(topic, number, 0) for number in range(loop.partitions)])
     done = 0

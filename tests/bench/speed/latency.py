@@ -16,6 +16,7 @@ import numpy as np
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from schemas.hashing import partition_of
+from streams.kafka.cluster import Cluster
 from streams.kafka.read import bounds, groupless_reader
 
 __all__ = ["Latencies", "measure", "peer"]
@@ -48,7 +49,7 @@ class Answers:
     """Notes when the answer for each user can be read."""
 
     def __init__(self, bootstrap: str, topic: str) -> None:
-        self._reader = groupless_reader(bootstrap, {"fetch.wait.max.ms": 500})
+        self._reader = groupless_reader(Cluster(bootstrap), {"fetch.wait.max.ms": 500})
         self._reader.assign(_ends(self._reader, topic))
         self.at: dict[str, float] = {}
         self._stop = threading.Event()
@@ -163,7 +164,7 @@ def _answer_all(
         }
     )
     producer.init_transactions(30)
-    reader: Consumer = groupless_reader(bootstrap)
+    reader: Consumer = groupless_reader(Cluster(bootstrap))
     reader.assign(_ends(reader, source))
     ready.set()
     while not stop.is_set():

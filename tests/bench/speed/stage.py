@@ -16,6 +16,7 @@ from typing import Any
 from confluent_kafka import Producer, TopicPartition
 
 from schemas.hashing import partition_of
+from streams.kafka.cluster import Cluster
 from streams.kafka.read import bounds, groupless_reader
 from tests.kafka.harness import Deployment, deployment
 
@@ -109,7 +110,7 @@ class Stage:
             Whose CPU is told, by name.
         """
         pids = {**self._broker, **processes}
-        reader = groupless_reader(self.at.bootstrap)
+        reader = groupless_reader(Cluster(self.at.bootstrap))
         try:
             partitions = [
                 TopicPartition(output, number)
@@ -142,7 +143,7 @@ class Stage:
 
     def count(self, topic: str) -> int:
         """Offsets that a topic's partitions hold up to their ends: records and markers."""
-        reader = groupless_reader(self.at.bootstrap)
+        reader = groupless_reader(Cluster(self.at.bootstrap))
         try:
             numbers = reader.list_topics(topic).topics[topic].partitions
             return sum(bounds(reader, TopicPartition(topic, number))[1] for number in numbers)
