@@ -55,8 +55,9 @@ def worker(
     /metrics on loopback, on the port that it logs.
 
     It ends with 0 when asked to; 1 for a setting, broker or topic that is not as it must be; 3 when
-    another worker owns its shards; 4 when state or disk cannot be trusted; 5 when it stands still
-    under lag; 70 for a bug. Whatever it ends with, nothing is lost: start it again.
+    another worker owns its shards; 4 when state or disk cannot be trusted, or Kafka refuses it
+    something; 5 when it stands still under lag; 70 for a bug. Whatever it ends with, nothing is
+    lost: start it again.
 
     Example: GROUNDSWELL_INSTANCE=worker-1 groundswell worker --bootstrap 127.0.0.1:9092
     """

@@ -15,6 +15,7 @@ import structlog
 import uvloop
 from confluent_kafka.admin import AdminClient
 
+from schemas.errors import GroundswellError
 from schemas.registry import codec_for
 from schemas.topics import (
     CAMPAIGN_CHANGELOG,
@@ -48,9 +49,15 @@ from streams.kafka.heaps import share_one_heap, take_memory
 from streams.kafka.provision import Shape, TopicState, ensure_topics
 from streams.kafka.reach import require_broker
 from streams.kafka.shard import Handler, ShardConfig, ShardKind, Step
-from streams.kafka.shards import EXIT_BUG, Shards
+from streams.kafka.shards import EXIT_BUG, EXIT_STATE, Shards
 from streams.kafka.store import StoreOptions
-from streams.kafka.transport import Transport, broker_urls, check_overrides
+from streams.kafka.transport import (
+    Transport,
+    broker_urls,
+    check_overrides,
+    credentials_of,
+    refusal_of,
+)
 from streams.releases.fetch import Fetcher
 from streams.releases.offered import Offered
 from streams.settings import Settings
@@ -166,7 +173,7 @@ class Worker:
         app = faust.App(
             settings.topic_prefix + settings.app,
             broker=brokers,
-            broker_credentials=self._cluster.faust_credentials(),
+            broker_credentials=credentials_of(self._cluster),
             store="memory://",
             datadir=str(directory / "faust"),
             web_enabled=False,
@@ -300,8 +307,10 @@ class Worker:
         self._health.start()
         log.info("health_answers", host=self._settings.health_host, port=self._health.port)
         self._app.finalize()
+        # Faust waits for the group, which may refuse it, before it has started.
+        helpers = [asyncio.create_task(self._end_where_refused())]
         await self._app.start()
-        helpers = [
+        helpers += [
             asyncio.create_task(self._let_work_begin()),
             asyncio.create_task(self._shards.watch()),
         ]
@@ -311,8 +320,11 @@ class Worker:
         for helper in helpers:
             helper.cancel()
         if crashed.done():
-            log.error("worker_crashed", error=str(self._app.crash_reason), exit_code=EXIT_BUG)
-            os._exit(EXIT_BUG)
+            reason = self._app.crash_reason
+            refusal = refusal_of(reason)
+            code = EXIT_BUG if refusal is None else EXIT_STATE
+            log.error("worker_crashed", error=str(refusal or reason), exit_code=code)
+            os._exit(code)
         log.info("worker_draining")
         started = time.monotonic()
         await self._within(DRAIN_S, self._shards.drain())
@@ -329,21 +341,28 @@ class Worker:
     async def _let_work_begin(self) -> None:
         """A worker decides nothing until it has read campaigns and policies to their end."""
         while not await asyncio.to_thread(self._follower.wait_ready, 1.0):
-            self._end_without_follower()
+            pass
         gc.collect()
         gc.freeze()  # what is there now stays: it need not be looked through again and again
         gc.set_threshold(GARBAGE_AFTER)
         await asyncio.to_thread(take_memory, self._store_options.left_mb)
         self._shards.may_work.set()
         log.info("worker_ready", pid=os.getpid())
-        while True:  # nor does it go on with what was true when its follower ended
-            await asyncio.sleep(1.0)
-            self._end_without_follower()
 
-    def _end_without_follower(self) -> None:
-        if self._follower.failure is not None:
-            log.error("follower_ended", error=str(self._follower.failure), exit_code=EXIT_BUG)
-            os._exit(EXIT_BUG)
+    async def _end_where_refused(self) -> None:
+        """End where a thread has ended that tells nobody: what it last knew is true no more."""
+        while True:
+            await asyncio.sleep(1.0)
+            failure = self._follower.failure
+            if failure is not None:
+                code = EXIT_STATE if isinstance(failure, GroundswellError) else EXIT_BUG
+                log.error("follower_ended", error=str(failure), exit_code=code)
+                os._exit(code)
+            stopped = self._app.consumer.group_failure()
+            if stopped is not None:
+                told = refusal_of(stopped) or f"{stopped!r}: the group takes this member no more"
+                log.error("group_failed", error=str(told), exit_code=EXIT_STATE)
+                os._exit(EXIT_STATE)
 
     async def _assigned(self, _app: faust.App, assigned: set[faust.types.TP], **_: object) -> None:
         await self._shards.take_over(assigned)

@@ -126,7 +126,16 @@ class Settings(BaseSettings):
     @field_validator("security_protocol", mode="before")
     @classmethod
     def _protocol(cls, value: object) -> object:
+        if value == "":
+            return "plaintext"
         return value.lower() if isinstance(value, str) else value  # Kafka's own are in capitals
+
+    @field_validator("sasl_mechanism", mode="before")
+    @classmethod
+    def _mechanism(cls, value: object) -> object:
+        if value == "":
+            return "SCRAM-SHA-512"
+        return value.upper() if isinstance(value, str) else value
 
     @field_validator(
         *("ssl_ca", "ssl_certificate", "ssl_key", "ssl_key_password"),

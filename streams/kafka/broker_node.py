@@ -123,7 +123,9 @@ class Node:
         BrokerError
             Its port is taken, or another process has its directory open.
         """
-        for port in (self.address.port, self.address.controller_port):
+        here = self.address
+        others = (listener.port for listener in here.listeners)
+        for port in (here.port, here.controller_port, *others):
             if not port_is_free(port):
                 raise BrokerError(
                     f"port {port} on {HOST} is in use: stop what holds it, or choose another port",

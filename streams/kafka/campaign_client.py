@@ -47,7 +47,7 @@ class CampaignClient:
     Parameters
     ----------
     cluster
-        Kafka's address.
+        Where Kafka is.
     prefix
         Of the topics' names.
     """

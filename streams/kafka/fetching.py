@@ -81,6 +81,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         if self._consumer is not None:
             await self._consumer.stop()
 
+    def group_failure(self) -> Exception | None:
+        """Why this member does nothing more in its group, if it does not.
+
+        aiokafka keeps it for a caller of its own methods, and waits until one has heard of it.
+        """
+        coordinator = None if self._consumer is None else self._consumer._coordinator  # noqa: SLF001
+        failure: Exception | None = getattr(coordinator, "_pending_exception", None)
+        return failure
+
     def forget(self) -> None:
         """Drop what was noted: partitions have been assigned anew."""
         self.progress.clear()

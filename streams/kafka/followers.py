@@ -24,7 +24,7 @@ from schemas.topics import (
 from schemas.wire import Codec, Unreadable
 from streams.core.snapshots import SnapshotParts
 from streams.kafka.cluster import Cluster
-from streams.kafka.read import bounds, groupless_reader, partitions_of
+from streams.kafka.read import bounds, groupless_reader, may_not_read, partitions_of
 from streams.kafka.transaction import Incoming
 
 __all__ = ["VOUCHED", "Follower"]
@@ -124,8 +124,11 @@ class Follower:
             left = {(tp.topic, tp.partition): end for tp, end in ends.items() if end > 0}
             while True:
                 for message in reader.consume(1000, 0.05):
-                    if not message.error():
+                    error = message.error()
+                    if error is None:
                         self._take(message)
+                    elif (refused := may_not_read(error, message.topic())) is not None:
+                        raise refused
                 if left:
                     left = self._still_left(reader, left)
                 if not left:

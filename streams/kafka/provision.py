@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import stamina
-from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from schemas.errors import BusError, SettingsError, TopicError
@@ -86,7 +86,7 @@ def describe_topics(admin: AdminClient, names: Sequence[str]) -> dict[str, Topic
         except KafkaException as error:
             if error.args[0].name() == "UNKNOWN_TOPIC_OR_PART":
                 continue
-            raise BusError(f"topic {name} cannot be described: {error.args[0].str()}") from error
+            raise _refused(f"topic {name} cannot be described", error, "DESCRIBE") from error
         states[name] = TopicState(
             name=name, topic_id=str(found.topic_id), partitions=len(found.partitions), config={}
         )
@@ -100,16 +100,21 @@ def describe_topics(admin: AdminClient, names: Sequence[str]) -> dict[str, Topic
             if error.args[0].name() == "UNKNOWN_TOPIC_OR_PART":  # deleted a moment ago
                 del states[resource.name]
                 continue
-            raise BusError(
-                f"the settings of topic {resource.name} cannot be read: {error.args[0].str()} With "
-                "ACLs this user needs DESCRIBE_CONFIGS on it"
-            ) from error
+            what = f"the settings of topic {resource.name} cannot be read"
+            raise _refused(what, error, "DESCRIBE_CONFIGS") from error
         config = {key: entry.value for key, entry in entries.items()}
         state = states[resource.name]
         states[resource.name] = TopicState(
             name=state.name, topic_id=state.topic_id, partitions=state.partitions, config=config
         )
     return states
+
+
+def _refused(what: str, error: KafkaException, right: str) -> BusError:
+    found: KafkaError = error.args[0]
+    if found.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        return BusError(f"{what}: grant this user {right} on it")
+    return BusError(f"{what}: {found.str()}")
 
 
 def ensure_topics(

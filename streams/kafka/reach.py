@@ -1,14 +1,17 @@
 """Whether a Kafka answers, said in one line where none does."""
 
 import socket
+import time
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from schemas.errors import BrokerError
+from schemas.errors import BrokerError, SettingsError
 from streams.kafka.cluster import Cluster
 
 __all__ = ["brokers", "require_broker"]
+
+ASKED_S = 0.5  # then it is looked whether anything was refused, and asked again
 
 
 def brokers(cluster: Cluster, timeout_s: float) -> frozenset[int]:
@@ -31,6 +34,8 @@ def require_broker(cluster: Cluster, timeout_s: float = 5) -> None:
     BrokerError
         No address accepts a connection, or what accepts it does not answer as Kafka, or refuses
         the certificate or the password.
+    SettingsError
+        librdkafka does not take a certificate or a key.
     """
     bootstrap = cluster.bootstrap
     refusals = {address: _refusal(address, timeout_s) for address in bootstrap.split(",")}
@@ -68,12 +73,19 @@ def _answer(cluster: Cluster, timeout_s: float) -> tuple[frozenset[int], str]:
         "reconnect.backoff.max.ms": 100,
         "error_cb": note,
     }
-    admin = AdminClient(cluster.client(options))
     try:
-        return frozenset(admin.list_topics(timeout=timeout_s).brokers), ""
-    except KafkaException:
-        admin.poll(0)
-        return frozenset(), refused[-1] if refused else ""
+        admin = AdminClient(cluster.client(options))
+    except KafkaException as error:  # Python's TLS takes a file that librdkafka does not
+        raise SettingsError(
+            f"GROUNDSWELL_SSL_*, GROUNDSWELL_SASL_*: {error.args[0].str()}: mend that setting"
+        ) from error
+    deadline = time.monotonic() + timeout_s
+    while not refused and (left_s := deadline - time.monotonic()) > 0:
+        try:
+            return frozenset(admin.list_topics(timeout=min(left_s, ASKED_S)).brokers), ""
+        except KafkaException:
+            admin.poll(0)  # calls `note`
+    return frozenset(), refused[-1] if refused else ""
 
 
 def _refusal(address: str, timeout_s: float) -> str | None:

@@ -18,7 +18,15 @@ from schemas.errors import BrokerError, BusError, TopicError
 from streams.kafka.cluster import Cluster
 from streams.kafka.transaction import Incoming
 
-__all__ = ["bounds", "follow", "groupless_reader", "partitions_of", "read_all"]
+__all__ = [
+    "bounds",
+    "follow",
+    "groupless_reader",
+    "may_not_read",
+    "of_no_matter",
+    "partitions_of",
+    "read_all",
+]
 
 REQUEST_S = 10.0
 POLL_S = 0.2
@@ -119,7 +127,7 @@ def follow(
                 if error is None:
                     yield _incoming(message)
                 else:
-                    _reason(error, message.topic())
+                    _reason(error, message.topic())  # raises where waiting mends nothing
             if not messages:
                 yield None
     finally:
@@ -140,11 +148,7 @@ def _reader(cluster: Cluster) -> Consumer:
 
 
 def groupless_reader(cluster: Cluster, options: Mapping[str, object] | None = None) -> Consumer:
-    """A consumer of committed records that is assigned its partitions and commits no offsets.
-
-    librdkafka looks for a group's coordinator all the same: where this user has no right to the
-    group, that comes as an error (GROUP_AUTHORIZATION_FAILED) among the records, and is none.
-    """
+    """A consumer of committed records that is assigned its partitions and commits no offsets."""
     return Consumer(
         cluster.client(
             {
@@ -159,10 +163,27 @@ def groupless_reader(cluster: Cluster, options: Mapping[str, object] | None = No
     )
 
 
+def of_no_matter(error: KafkaError | None) -> bool:
+    """Whether there is an error that tells a groupless reader nothing.
+
+    librdkafka looks for its group's coordinator all the same, and says so where this user has no
+    right to that group.
+    """
+    return error is not None and bool(error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED)
+
+
+def may_not_read(error: KafkaError, topic: str) -> BusError | None:
+    """What is to be raised where a right is missing: waiting does not mend that."""
+    if error.code() != KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        return None
+    return BusError(f"topic {topic} may not be read: grant this user READ and DESCRIBE on it")
+
+
 def _next(reader: Consumer) -> list[Message]:
     """What is there, or comes within a moment: `consume` would wait for as many as it may give."""
     first = reader.poll(POLL_S)
-    return [] if first is None else [first, *reader.consume(AT_ONCE, 0)]
+    found = [] if first is None else [first, *reader.consume(AT_ONCE, 0)]
+    return [message for message in found if not of_no_matter(message.error())]
 
 
 def partitions_of(reader: Consumer, topic: str) -> list[int]:
@@ -212,8 +233,8 @@ def _reason(error: KafkaError, topic: str) -> str:
     """What went wrong, where waiting may mend it."""
     if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):  # noqa: SLF001
         raise TopicError(f"topic {topic} does not exist: make it with `groundswell topics ensure`")
-    if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-        raise BusError(f"topic {topic} may not be read: grant this user READ and DESCRIBE on it")
+    if (refused := may_not_read(error, topic)) is not None:
+        raise refused
     if error.fatal():
         raise BusError(f"topic {topic} cannot be read: {error.str()}")
     return str(error.str())

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 import structlog
-from confluent_kafka import KafkaError, Message, TopicPartition
+from confluent_kafka import Message, TopicPartition
 
 from schemas.errors import BusError, ShardError
 from schemas.topics import Topic
@@ -23,7 +23,7 @@ from schemas.wire import Codec
 from streams.kafka.cluster import Cluster
 from streams.kafka.metrics import APPLIED, COMMIT_SECONDS, EMITTED
 from streams.kafka.producer import TransactionalProducer
-from streams.kafka.read import groupless_reader
+from streams.kafka.read import groupless_reader, of_no_matter
 from streams.kafka.store import Store, StoreOptions
 from streams.kafka.transaction import Incoming, Transaction
 
@@ -155,10 +155,10 @@ class Shard:
         self._say_restore("restored", restored, started, 0)
 
     def _records(self, messages: Sequence[Message]) -> list[Message]:
-        """The records of what was read; any error but one that tells of a group ends a restore."""
+        """The records of what was read; an error that matters ends a restore."""
         for message in messages:
             error = message.error()
-            if error is not None and error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
+            if error is not None and not of_no_matter(error):
                 raise BusError(f"restore of {self._changelog}: {error.str()}")
         return [message for message in messages if message.error() is None]
 

@@ -19,13 +19,16 @@ import types
 from collections.abc import Coroutine, Generator, Iterator, Mapping
 from typing import Any
 
+import faust
 import uvloop
 from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer import fetcher as aiokafka_fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError
 from aiokafka.protocol.fetch import FetchRequest
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from faust.types.auth import CredentialsT
 from mode.services import WaitResults
 from yarl import URL
 
@@ -36,7 +39,7 @@ from streams.kafka.conductor import Chunk, Conductor
 from streams.kafka.fetch_sessions import fits_aiokafka
 from streams.kafka.fetching import ConsumerThread, Fetched, Progress
 
-__all__ = ["Transport", "broker_urls", "check_overrides"]
+__all__ = ["Transport", "broker_urls", "check_overrides", "credentials_of", "refusal_of"]
 
 NO_ROOM_S = 1.0  # without any partition to fetch from it is looked again after this
 
@@ -68,6 +71,10 @@ class Consumer(driver.Consumer):
         """
         await self.commit()
         await self._thread.call_thread(self._thread.leave)
+
+    def group_failure(self) -> Exception | None:
+        """Why this member does nothing more in its group, if it does not."""
+        return self._thread.group_failure()
 
     def progress(self, tp: TP) -> Progress | None:
         """Where a partition stood when it was last looked at."""
@@ -191,6 +198,30 @@ def broker_urls(cluster: Cluster) -> list[URL]:
     return [URL(f"groundswell://{address.strip()}") for address in cluster.bootstrap.split(",")]
 
 
+def credentials_of(cluster: Cluster) -> CredentialsT | None:
+    """What Faust's consumer shows; None where nothing is asked for."""
+    context = cluster.tls() if cluster.encrypted else None
+    if cluster.authenticated:
+        return faust.SASLCredentials(
+            username=cluster.username,
+            password=cluster.password,
+            mechanism=cluster.mechanism,
+            ssl_context=context,
+        )
+    return None if context is None else faust.SSLCredentials(context=context)
+
+
+def refusal_of(error: BaseException | None) -> BusError | None:
+    """What ended the consumer, where Kafka refused it something; None for anything else."""
+    if isinstance(error, TopicAuthorizationFailedError):
+        topics = ", ".join(map(str, error.args)) or "an input"
+        return BusError(f"topic {topics} may not be read: grant this user READ and DESCRIBE on it")
+    if isinstance(error, GroupAuthorizationFailedError):
+        group = ", ".join(map(str, error.args))
+        return BusError(f"group {group} may not be joined: grant this user READ on the group")
+    return None
+
+
 def check_overrides() -> None:
     """Assert that what is overridden in Faust and aiokafka is what this file expects.
 
@@ -224,7 +255,7 @@ def check_overrides() -> None:
         ),
         (driver.Transport, ("Conductor", "create_conductor")),
         (Conductor, ("_build_handler", "_update_callback_map")),
-        (GroupCoordinator, ("_start_heartbeat_task",)),
+        (GroupCoordinator, ("_push_error_to_user", "_start_heartbeat_task")),
         (aiokafka_fetcher.Fetcher, ("fetched_records", "_create_fetch_waiter")),
         (aiokafka_fetcher.PartitionRecords, ("_consumer_record",)),
         (AIOKafkaClient, ("send",)),

@@ -4,7 +4,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from schemas.errors import TopicError
@@ -88,14 +88,26 @@ class Deployment:
         ensure_topics(admin, self.shape)
 
     def remove(self) -> None:
-        """Delete the topics and the consumer group, as far as they are there."""
+        """Delete the topics and the consumer group, as far as they are there.
+
+        Raises
+        ------
+        TopicError
+            If this user may not.
+        """
         admin = self.admin
         names = [self.prefix + topic.name for topic in TOPICS]
         there = describe_topics(admin, [*names, *self.shape.sources])
         if there:
             for deleted in admin.delete_topics(list(there), operation_timeout=30).values():
-                with suppress(KafkaException):
+                try:
                     deleted.result()
+                except KafkaException as error:
+                    if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                        raise TopicError(
+                            f"topics {self.prefix}* may not be deleted: grant this user DELETE on "
+                            "them, or delete them yourself"
+                        ) from error
         for deleted in admin.delete_consumer_groups([self.prefix + APP]).values():
             with suppress(KafkaException):
                 deleted.result()

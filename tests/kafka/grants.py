@@ -1,6 +1,6 @@
-"""The ACLs that `.github/SECURITY.md` says a worker and its commands need."""
+"""The ACLs that `.github/SECURITY.md` says a worker and its commands need, line by line."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from confluent_kafka.admin import (
     AclBinding,
@@ -11,60 +11,82 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from schemas.topics import CAMPAIGNS, TOPICS
+from schemas.topics import (
+    CAMPAIGN_CHANGELOG,
+    CAMPAIGNS,
+    DEAD_LETTERS,
+    ENCODER_RELEASES,
+    INGEST_CHANGELOG,
+    LEARNING_EXAMPLES,
+    LEARNING_UPDATES,
+    LOGGED_DECISIONS,
+    POLICY_SNAPSHOTS,
+    REWARDS,
+    SEND_DECISIONS,
+    SHARD_CHANGELOG,
+    USER_EVENTS,
+    WAVE_REPORTS,
+    WAVE_STARTS,
+)
 
-__all__ = ["grant_commands", "grant_worker"]
+__all__ = ["Grant", "commands", "grant", "worker"]
 
-LITERAL, PREFIXED = ResourcePatternType.LITERAL, ResourcePatternType.PREFIXED
-READ, WRITE, DESCRIBE = AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE
-CREATE, ALTER = AclOperation.CREATE, AclOperation.ALTER_CONFIGS
-CONFIGS = AclOperation.DESCRIBE_CONFIGS
+READ, WRITE, CREATE = AclOperation.READ, AclOperation.WRITE, AclOperation.CREATE
+ABOUT = AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS
+BOTH = (
+    *(USER_EVENTS, REWARDS, WAVE_STARTS, LEARNING_EXAMPLES, LEARNING_UPDATES, POLICY_SNAPSHOTS),
+    *(SHARD_CHANGELOG, CAMPAIGN_CHANGELOG, INGEST_CHANGELOG),
+)
+READ_ALONE = (CAMPAIGNS, ENCODER_RELEASES, LOGGED_DECISIONS)
+WRITTEN_ALONE = (SEND_DECISIONS, WAVE_REPORTS, DEAD_LETTERS)
 
-Grant = tuple[ResourceType, str, ResourcePatternType, Sequence[AclOperation]]
+Grant = tuple[ResourceType, str, AclOperation]  # a transactional id is a prefix
 
 
-def grant_worker(
-    admin: AdminClient, who: str, prefix: str, app: str, sources: Sequence[str]
-) -> None:
+def worker(prefix: str, app: str, sources: Sequence[str]) -> Iterator[Grant]:
     """What a worker needs."""
-    _grant(
-        admin,
-        who,
-        [
-            *((ResourceType.TOPIC, name, LITERAL, [READ, CONFIGS]) for name in sources),
-            *(
-                (ResourceType.TOPIC, prefix + topic.name, LITERAL, [READ, WRITE, DESCRIBE, CONFIGS])
-                for topic in TOPICS
-            ),
-            (ResourceType.GROUP, prefix + app, LITERAL, [READ]),
-            (ResourceType.TRANSACTIONAL_ID, f"{prefix}{app}-", PREFIXED, [WRITE, DESCRIBE]),
-        ],
-    )
+    for topic in (*BOTH, *READ_ALONE):
+        yield ResourceType.TOPIC, prefix + topic.name, READ
+    for topic in (*BOTH, *WRITTEN_ALONE):
+        yield ResourceType.TOPIC, prefix + topic.name, WRITE
+    topics = [prefix + topic.name for topic in (*BOTH, *READ_ALONE, *WRITTEN_ALONE)]
+    for name in (*topics, *sources):
+        for about in ABOUT:
+            yield ResourceType.TOPIC, name, about
+    for source in sources:
+        yield ResourceType.TOPIC, source, READ
+    yield ResourceType.GROUP, prefix + app, READ
+    yield ResourceType.TRANSACTIONAL_ID, f"{prefix}{app}-", WRITE
 
 
-def grant_commands(admin: AdminClient, who: str, prefix: str) -> None:
+def commands(prefix: str, events: str, feedback: str) -> Iterator[Grant]:
     """What `topics ensure`, `users import`, `events tail` and `campaign apply` need."""
-    both = [READ, WRITE, DESCRIBE, CONFIGS, CREATE, ALTER]
-    _grant(
-        admin,
-        who,
-        [
-            (ResourceType.TOPIC, prefix, PREFIXED, both),
-            (
-                ResourceType.TRANSACTIONAL_ID,
-                f"{prefix}{CAMPAIGNS.name}/",
-                PREFIXED,
-                [WRITE, DESCRIBE],
-            ),
-        ],
-    )
+    topics = [prefix + topic.name for topic in (*BOTH, *READ_ALONE, *WRITTEN_ALONE)]
+    for name in (*topics, events, feedback):
+        for right in (CREATE, *ABOUT):
+            yield ResourceType.TOPIC, name, right
+    yield ResourceType.TOPIC, events, WRITE
+    yield ResourceType.TOPIC, events, READ
+    yield ResourceType.TOPIC, prefix + CAMPAIGNS.name, READ
+    yield ResourceType.TOPIC, prefix + CAMPAIGNS.name, WRITE
+    yield ResourceType.TRANSACTIONAL_ID, f"{prefix}{CAMPAIGNS.name}/", WRITE
 
 
-def _grant(admin: AdminClient, who: str, grants: Sequence[Grant]) -> None:
+def grant(admin: AdminClient, who: str, grants: Iterator[Grant] | Sequence[Grant]) -> None:
+    """Let a principal do so much, and no more."""
     acls = [
-        AclBinding(kind, name, pattern, who, "*", operation, AclPermissionType.ALLOW)
-        for kind, name, pattern, operations in grants
-        for operation in operations
+        AclBinding(
+            kind,
+            name,
+            ResourcePatternType.PREFIXED
+            if kind is ResourceType.TRANSACTIONAL_ID
+            else ResourcePatternType.LITERAL,
+            who,
+            "*",
+            operation,
+            AclPermissionType.ALLOW,
+        )
+        for kind, name, operation in grants
     ]
     for made in admin.create_acls(acls, request_timeout=30).values():
         made.result(30)
