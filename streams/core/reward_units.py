@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from schemas.campaign import Campaign
 from schemas.errors import CampaignError
 from schemas.learning import LearningUpdate, PolicySnapshot
 from streams.core.encoding import ContextEncoder
 from streams.core.learning import blocks_in, fold_updates
 from streams.core.policies import Policy, RewardScale
+from streams.core.policies.data import FloatArray
 from streams.core.policies.state import scale_from_bytes, scale_to_bytes
 from streams.core.sums import sums_in
 
@@ -28,21 +31,31 @@ def check_units(campaign: Campaign, policy: Policy) -> None:
     CampaignError
         If it cannot, with the field and the cure.
     """
-    for field, set_so in (
-        ("learn_at is decision", campaign.learn_at == "decision"),
-        (f"clip_rewards is {campaign.clip_rewards}", campaign.clip_rewards is not None),
+    clips = campaign.clip_rewards is not None
+    for field, set_so, can, cannot in (
+        (
+            "learn_at is decision",
+            campaign.learn_at == "decision",
+            bool(policy.half_lives_ms),
+            "cannot take back what it has learned",
+        ),
+        (
+            f"clip_rewards is {campaign.clip_rewards}",
+            clips,
+            policy.can_rescale,
+            "cannot go on in another unit of reward",
+        ),
     ):
-        if set_so and not policy.half_lives_ms:
+        if set_so and not can:
             raise CampaignError(
-                f"{field}, and policy {policy.name} cannot take back what it has learned: use a "
-                "linear policy, or leave it out"
+                f"{field}, and policy {policy.name} {cannot}: use a linear policy, or leave it out"
             )
         if set_so and campaign.encoder is not None:
             raise CampaignError(
                 f"{field}, and encoder is {campaign.encoder}, whose next release learns from the "
                 "log: that knows closed outcomes only, as they are: leave one of them out"
             )
-    if campaign.clip_rewards is not None and campaign.learning == "parts":
+    if clips and campaign.learning == "parts":
         raise CampaignError(
             f"clip_rewards is {campaign.clip_rewards}, and learning is parts: sums cannot be "
             "clipped, use learning: examples"
@@ -57,6 +70,11 @@ def fold_in_units(
     scale: bytes,
 ) -> tuple[int, bytes]:
     """Learn what updates hold, in units that are fixed until the next snapshot.
+
+    Rewards are looked at before any is learned: what is clipped is clipped in the first batch too.
+    What a correction takes back is what was learned, see
+    :class:`~streams.core.policies.reward_scale.RewardScale`; sums of linear models are then as if
+    the corrected reward had come at once, and others as exact as corrections are for them.
 
     Parameters
     ----------
@@ -75,18 +93,35 @@ def fold_in_units(
         if scale:  # it did clip, until the definition changed
             policy.rescale(scale_from_bytes(scale).scale)
         return fold_updates(policy, updates, campaign, encoder), b""
-    now = scale_from_bytes(scale) if scale else RewardScale()
+    was = scale_from_bytes(scale) if scale else RewardScale()
     before = policy.n_learned
-    seen = replace(now, quantile=campaign.clip_rewards)
-    for block in blocks_in(updates, campaign, encoder):
-        seen = seen.observed(block)
-        policy.learn_many(now.applied(block))
+    seen = replace(was, quantile=campaign.clip_rewards)
+    newest = -1
+    for update in updates:
+        if update.rewards:
+            seen = seen.observed(_floats(update.rewards), _floats(update.previous))
+            newest = max(newest, update.wave)
+    now = seen.advanced(newest)
+    policy.rescale(was.scale / now.scale)
+    for block in blocks_in((_told(now, one) for one in updates), campaign, encoder):
+        policy.learn_many(block)
     # A wave that began before rewards were clipped is told in sums: those can only be scaled.
     sums = [part for update in updates for part in sums_in(update, campaign, trusted=True)]
     if sums:
         policy.learn_sums(
             [replace(part, sums=part.sums.rescaled(1.0 / now.scale)) for part in sums]
         )
-    ahead = seen.advanced()
-    policy.rescale(now.scale / ahead.scale)
-    return policy.n_learned - before, scale_to_bytes(ahead)
+    return policy.n_learned - before, scale_to_bytes(now)
+
+
+def _told(scale: RewardScale, update: LearningUpdate) -> LearningUpdate:
+    """The update with its rewards, and those that they correct, clipped and scaled."""
+    rewards, previous = (
+        scale.transformed(_floats(column), update.wave).astype("<f8").tobytes()
+        for column in (update.rewards, update.previous)
+    )
+    return replace(update, rewards=rewards, previous=previous)
+
+
+def _floats(column: bytes) -> FloatArray:
+    return np.frombuffer(column, dtype="<f8")

@@ -370,6 +370,7 @@ def test_no_send_fatigue_and_a_warm_start_can_be_said():
     assert (campaign.learn_at, campaign.clip_rewards) == ("close", None)
     prompt = parse(SHORT + "policy: linear-thompson\nlearn_at: decision\nclip_rewards: 99 %\n")
     assert (prompt.learn_at, prompt.clip_rewards) == ("decision", 0.99)
+    assert parse(SHORT + "clip_rewards: 90 %\n").clip_rewards == 0.9  # of the default policy too
     assert (campaign.fatigue_size, campaign.fatigue_half_life_ms) == (0.02, 3 * DAY_MS)
     assert (campaign.warm_start_campaign, campaign.warm_start_discount) == ("old", 0.3)
     plain = parse(SHORT + "fatigue: {size: 0.1}\nwarm_start: {campaign: old}\nno_send: no\n")

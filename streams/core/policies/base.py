@@ -276,6 +276,11 @@ class Policy(OneAtATime, abc.ABC):
         if discount:
             self._warm_start(source, discount)
 
+    @property
+    def can_rescale(self) -> bool:
+        """Whether :meth:`rescale` is there for it."""
+        return False
+
     def rescale(self, factor: float) -> None:  # noqa: ARG002 - no model here
         """Go on as if every reward so far had been multiplied by a factor.
 

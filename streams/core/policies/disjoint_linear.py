@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -39,6 +39,8 @@ class DisjointLinear(BayesianModel):
     .. [1] Li, Chu, Langford & Schapire 2010, A Contextual-Bandit Approach to Personalized News
        Article Recommendation, Alg. 1.
     """
+
+    RESCALES: ClassVar[bool] = True
 
     def __init__(self, d_user: int, beliefs: Beliefs) -> None:
         self.d = shared_dimension(d_user, 0)

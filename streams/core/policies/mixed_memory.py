@@ -40,6 +40,7 @@ class MixedMemory(BayesianModel):
     """
 
     CHUNKS_MATTER: ClassVar[bool] = True
+    RESCALES: ClassVar[bool] = True
 
     def __init__(self, members: Sequence[PlanModel], prior: Sequence[float]) -> None:
         self.members = tuple(members)

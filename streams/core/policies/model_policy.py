@@ -45,6 +45,11 @@ class ModelPolicy(Policy, abc.ABC):
         }
         return Beliefs(**known)
 
+    @property
+    def can_rescale(self) -> bool:
+        """Whether what was learned can go on in another unit of reward."""
+        return self.reward_model.RESCALES
+
     def rescale(self, factor: float) -> None:
         """Go on as if every reward so far had been multiplied by a factor."""
         self.reward_model.rescale(factor)

@@ -21,6 +21,7 @@ class PlanModel(BayesianModel):
 
     kept: KeptSums
     applies: bool = True  # to the rewards that came
+    RESCALES: ClassVar[bool] = True
     COUNTS: ClassVar[bool] = False  # whether a reward's noise grows with its mean
 
     @property

@@ -38,6 +38,7 @@ class RewardModel(abc.ABC):
     """Expected rewards that are learned from examples."""
 
     CHUNKS_MATTER: ClassVar[bool] = False
+    RESCALES: ClassVar[bool] = False  # it can go on in another unit of reward
 
     @abc.abstractmethod
     def expected(self, contexts: FloatArray, actions: ActionSet) -> FloatArray:

@@ -1,7 +1,7 @@
 """One linear model shared by all users and actions."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -42,6 +42,8 @@ class SharedLinear(BayesianModel):
     ----------
     .. [1] Bishop 2006, Pattern Recognition and Machine Learning, section 3.3.
     """
+
+    RESCALES: ClassVar[bool] = True
 
     def __init__(self, d_user: int, d_action: int, beliefs: Beliefs) -> None:
         self.d = shared_dimension(d_user, d_action)
