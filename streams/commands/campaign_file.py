@@ -47,7 +47,9 @@ key                     where it is absent
 ======================  ====================================================================
 
 In a template, ``features``, ``variables`` and ``status`` (active) may be absent. Where no template
-has features each one is its own, so that they are learned apart.
+has features they are learned apart: by the default policy, and by others that keep a model of each,
+without any, so that new ones can come while the campaign runs. A policy with one model for all
+(``linear-thompson``) gets a feature for each, and no new template once the first wave has started.
 """
 
 import csv
@@ -60,6 +62,7 @@ from streams.agents.definition import check_size
 from streams.agents.schedule import check_runnable
 from streams.commands.campaign_blocks import read_choosing, read_trigger
 from streams.commands.marked_yaml import Value, load
+from streams.core.encoding import told_apart
 from streams.core.policies import DEFAULT_POLICY
 
 __all__ = ["parse_campaign", "read_campaign", "read_context", "read_policy"]
@@ -126,6 +129,7 @@ def parse_campaign(raw: bytes, file: str, folder: Path, now_ms: int) -> Campaign
     root = load(raw, file)
     campaign = _campaign(root, folder, now_ms)
     try:
+        campaign = told_apart(campaign)
         check_runnable(campaign)
         check_size(campaign)
     except GroundswellError as error:
@@ -212,18 +216,7 @@ def _templates(value: Value) -> list[Template]:
                 f"stands here again, first on line {first[template.id].line}: rename one"
             )
         first[template.id] = item
-    if any(template.features for template in templates):
-        return templates
-    return [
-        Template(
-            id=template.id,
-            channel=template.channel,
-            features={template.id: 1.0},
-            variables=template.variables,
-            status=template.status,
-        )
-        for template in templates
-    ]
+    return templates
 
 
 def _template(item: Value) -> Template:

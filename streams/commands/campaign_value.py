@@ -1,6 +1,7 @@
 """``groundswell campaign value``: what policies would have earned, on a campaign's own log."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated
 
 import msgspec
@@ -20,7 +21,7 @@ from schemas.wire import Unreadable
 from streams.commands.campaign_file import read_policy
 from streams.commands.connect import Bootstrap, connect
 from streams.commands.marked_yaml import load
-from streams.core.encoding import action_set
+from streams.core.encoding import action_set, told_apart
 from streams.core.evaluation import Estimate
 from streams.core.evaluation.campaign_log import CampaignLog
 from streams.core.evaluation.held_out import Valuation
@@ -67,10 +68,12 @@ def value(
     log = CampaignLog.of(_examples(settings, name), action_set(campaign), split)
     found = {}
     for label, (kind, params) in wanted.items():
-        learned = create(kind, params, log.d_user, log.actions.d_action)
-        log.teach(learned)
+        # what tells templates apart by features alone is given them, as in a campaign of its own
+        actions = action_set(told_apart(replace(campaign, policy=kind, policy_params=params)))
+        learned = create(kind, params, log.d_user, actions.d_action)
+        log.teach(learned, actions)
         rng = np.random.default_rng(seed_of(name, label))
-        found[label] = log.value(learned, rng)
+        found[label] = log.value(learned, rng, actions)
     if as_json:
         typer.echo(msgspec.json.encode(_plain(name, log, found)).decode())
         return

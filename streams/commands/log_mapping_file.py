@@ -331,9 +331,7 @@ def _templates(value: Value | None, folder: Path) -> tuple[Template, ...] | None
                 },
                 **{f"{name.text()}={row[name.text()]}": 1.0 for name in wanted["words"]},
             }
-            templates.append(
-                Template(id=action, channel=CHANNEL, features=features or {action: 1.0})
-            )
+            templates.append(Template(id=action, channel=CHANNEL, features=features))
         except (GroundswellError, ValueError) as error:
             raise given["file"].error(f"{path}:{number}: {error}") from None
     if len({template.id for template in templates}) < len(templates):

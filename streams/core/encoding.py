@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Protocol
 
@@ -12,12 +13,20 @@ from schemas.campaign import Campaign, ContextFeature, Template
 from schemas.errors import EncoderError
 from schemas.features import FeatureBatch, KnownUser
 from schemas.hashing import fallback_id, id_hash
-from streams.core.policies import ActionSet
+from streams.core.policies import ActionSet, create
 from streams.core.policies.no_send import with_no_send
 from streams.core.profiles import Profile
 from streams.core.segments import AttributeValue
 
-__all__ = ["ContextEncoder", "LoadedRelease", "action_set", "feature_names", "release_label"]
+__all__ = [
+    "ContextEncoder",
+    "LoadedRelease",
+    "action_set",
+    "each_its_own",
+    "feature_names",
+    "release_label",
+    "told_apart",
+]
 
 NUMBERS = frozenset({int, float})  # a yes/no is none
 WIDEST = 3.0  # numbers are held within this many scales of their centre
@@ -228,6 +237,30 @@ def _scaled(numbers: NDArray[np.float64], feature: ContextFeature) -> NDArray[np
 def feature_names(templates: Sequence[Template]) -> tuple[str, ...]:
     """The names of the actions' features, in the order of their columns."""
     return tuple(sorted({name for template in templates for name in template.features}))
+
+
+def told_apart(campaign: Campaign) -> Campaign:
+    """Give templates without features one each, if the policy can tell them apart by these alone.
+
+    A policy that learns each action for itself needs none: so a new template changes no feature,
+    and comes to a campaign that runs.
+
+    Raises
+    ------
+    PolicyError
+        If there is no such policy.
+    """
+    if any(template.features for template in campaign.templates):
+        return campaign
+    if create(campaign.policy, campaign.policy_params, d_user=0, d_action=0).tells_apart:
+        return campaign
+    templates = [replace(one, features={one.id: 1.0}) for one in campaign.templates]
+    return replace(campaign, templates=templates)
+
+
+def each_its_own(templates: Sequence[Template]) -> bool:
+    """Whether :func:`told_apart` gave each its only feature."""
+    return all(template.features == {template.id: 1.0} for template in templates)
 
 
 def action_set(campaign: Campaign) -> ActionSet:

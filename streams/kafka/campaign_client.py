@@ -12,7 +12,8 @@ from schemas.errors import CampaignError
 from schemas.learning import WaveReport
 from schemas.topics import CAMPAIGNS, WAVE_REPORTS
 from schemas.wire import Codec
-from streams.core.encoding import ContextEncoder, feature_names
+from streams.core.encoding import ContextEncoder, each_its_own, feature_names
+from streams.core.policies import DEFAULT_POLICY
 from streams.core.policies.parameters import nearest
 from streams.core.warm_start import check_warm_start
 from streams.kafka.cluster import Cluster
@@ -195,6 +196,7 @@ def check_change(present: Campaign, new: Campaign, *, started: bool) -> None:
     before, after = ContextEncoder(present.context), ContextEncoder(new.context)
     names = feature_names(present.templates), feature_names(new.templates)
     changed: str | None = None
+    cure = "keep that, or give the campaign a new name"
     if new.policy != present.policy:
         changed = f"policy is {new.policy}, was {present.policy}"
     elif new.policy_params != present.policy_params:
@@ -203,6 +205,11 @@ def check_change(present: Campaign, new: Campaign, *, started: bool) -> None:
         changed = _difference("context", before.columns, after.columns)
     elif names[0] != names[1]:
         changed = _difference("template features", *names)
+        if each_its_own(present.templates) and each_its_own(new.templates):
+            cure += (
+                f", with features that say what its templates share, or with a policy that learns "
+                f"each apart ({DEFAULT_POLICY}): {new.policy} knows them by their features alone"
+            )
     else:
         given = {template.id: template.features for template in new.templates}
         for template in present.templates:
@@ -211,7 +218,7 @@ def check_change(present: Campaign, new: Campaign, *, started: bool) -> None:
     if changed is not None:
         raise CampaignError(
             f"campaign {present.campaign_id} has started, and learns from what it began with: "
-            f"{changed}: keep that, or give the campaign a new name"
+            f"{changed}: {cure}"
         )
     _check_templates(present, new)
 

@@ -11,6 +11,7 @@ from schemas.campaign import MOST_TEMPLATES, Campaign, ContextFeature, PolicyPar
 from schemas.checks import check_name
 from schemas.errors import GroundswellError, MappingError
 from streams.agents.schedule import check_runnable
+from streams.core.encoding import told_apart
 from streams.core.policies import DEFAULT_POLICY
 
 __all__ = [
@@ -211,6 +212,7 @@ def campaign_of(mapping: LogMapping, actions: Sequence[str], at_ms: int) -> Camp
             value_weights={r.kind: r.weight for r in mapping.rewards if r.amount},
             changed_at_ms=at_ms,
         )
+        campaign = told_apart(campaign)
         check_runnable(campaign)
     except GroundswellError as error:
         raise MappingError(f"{mapping.file}: {error}") from None
@@ -218,7 +220,7 @@ def campaign_of(mapping: LogMapping, actions: Sequence[str], at_ms: int) -> Camp
 
 
 def _templates_of(mapping: LogMapping, actions: Sequence[str]) -> tuple[Template, ...]:
-    """Each action as a template of its own, so that they are learned apart."""
+    """Each action as a template of its own."""
     if len(actions) > MOST_TEMPLATES:
         raise MappingError(
             f"{mapping.places.get(mapping.action, mapping.file)} names column {mapping.action!r} "
@@ -231,4 +233,4 @@ def _templates_of(mapping: LogMapping, actions: Sequence[str]) -> tuple[Template
         except GroundswellError as error:
             place = mapping.places.get(mapping.action, mapping.file)
             raise MappingError(f"{place}: {error}") from None
-    return tuple(Template(id=action, channel=CHANNEL, features={action: 1.0}) for action in actions)
+    return tuple(Template(id=action, channel=CHANNEL, features={}) for action in actions)

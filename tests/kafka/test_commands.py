@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -705,6 +706,13 @@ def test_policies_are_valued_on_a_campaigns_own_log(run, loop, namespace, file):
     letters = told["policies"][fixed]
     assert letters["adaptive"]["low"] <= 0.3 <= letters["adaptive"]["high"]
     assert letters["diagnosis"]["verdict"] in ("worse", "too-small")
+    # without features of templates: a model for all is given what it needs to tell them apart
+    bare = re.sub(r"\n    features: .*|\npolicy: .*", "", YAML).replace("spring-sale", "another")
+    file.write_text(bare)
+    assert run("campaign", "apply", file).code == 0
+    asked = ("--policy", "adaptive-thompson", "--policy", "linear-thompson")
+    told = json.loads(run("campaign", "value", "another", *asked, "--json").out)["policies"]
+    assert all(told[name]["adaptive"]["value"] > 0.5 for name in asked[1::2])
     wrong = run("campaign", "value", "spring-sale", "--policy", "unifrom")
     assert wrong.code == 1
     assert "did you mean 'uniform'?" in wrong.err

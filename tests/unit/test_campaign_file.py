@@ -131,10 +131,9 @@ def test_all_but_name_and_templates_has_a_default():
         allowed_lateness_ms=300_000,
         correction_horizon_ms=7 * DAY_MS,
         reward_weights={"click": 1.0},
-        # without features each template is its own
         templates=[
-            Template(id="a", channel="email", features={"a": 1.0}),
-            Template(id="b", channel="push", features={"b": 1.0}),
+            Template(id="a", channel="email", features={}),
+            Template(id="b", channel="push", features={}),
         ],
         changed_at_ms=7,
     )

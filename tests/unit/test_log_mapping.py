@@ -29,7 +29,9 @@ def test_five_keys_are_enough():
     assert mapping.split == 0.7
     campaign = campaign_of(mapping, ["hello", "offer"], 5)
     assert campaign.status == "logged"
-    assert [t.features for t in campaign.templates] == [{"hello": 1.0}, {"offer": 1.0}]
+    assert [t.features for t in campaign.templates] == [{}, {}]
+    shared = campaign_of(parse(PLAIN + "policy: linear-thompson\n"), ["hello", "offer"], 5)
+    assert [t.features for t in shared.templates] == [{"hello": 1.0}, {"offer": 1.0}]
     assert campaign.reward_weights == {"click": 1.0}
 
 

@@ -99,14 +99,35 @@ class CampaignLog:
         """Outcomes before the first wave that is held out."""
         return sum(example.wave < self.first_held_out for example in self.outcomes)
 
-    def teach(self, policy: Policy, *, before: int | None = None, since: int = 0) -> None:
-        """Let a policy learn, in order, what waves from `since` on and before another taught."""
+    def teach(
+        self,
+        policy: Policy,
+        actions: ActionSet | None = None,
+        *,
+        before: int | None = None,
+        since: int = 0,
+    ) -> None:
+        """Let a policy learn, in order, what waves from `since` on and before another taught.
+
+        Parameters
+        ----------
+        actions
+            With the features that the policy has of them; without them the log's.
+        """
         end = self.first_held_out if before is None else before
         for wave in sorted({one.wave for one in self.outcomes if since <= one.wave < end}):
-            policy.learn_many(self._examples([one for one in self.outcomes if one.wave == wave]))
+            taught = [one for one in self.outcomes if one.wave == wave]
+            policy.learn_many(_examples(taught, actions or self.actions))
 
-    def value(self, policy: Policy, rng: np.random.Generator) -> Valuation:
+    def value(
+        self, policy: Policy, rng: np.random.Generator, actions: ActionSet | None = None
+    ) -> Valuation:
         """Value a policy, which learned from nothing later than the first part, on the rest.
+
+        Parameters
+        ----------
+        actions
+            As for :meth:`teach`.
 
         Raises
         ------
@@ -114,7 +135,7 @@ class CampaignLog:
             If it does not fit the campaign.
         """
         held = HeldOut.of(self._held_out(), self.actions, lambda _: True)
-        return value_held_out(policy, self.actions, held, rng, foreseen=self._foreseen)
+        return value_held_out(policy, actions or self.actions, held, rng, foreseen=self._foreseen)
 
     def _held_out(self) -> list[LearningExample]:
         return [
@@ -138,16 +159,17 @@ class CampaignLog:
             since = wave
         return foreseen
 
-    def _examples(self, outcomes: Sequence[LearningExample]) -> Examples:
-        row = {name: index for index, name in enumerate(self.actions.ids)}
-        return Examples(
-            contexts=contexts_of(outcomes),
-            actions=tuple(one.action for one in outcomes),
-            action_features=self.actions.features[[row[one.action] for one in outcomes]],
-            rewards=np.array([one.reward for one in outcomes]),
-            previous=np.full(len(outcomes), np.nan),
-            at_ms=np.array([one.decided_at_ms for one in outcomes], dtype=np.int64),
-        )
+
+def _examples(outcomes: Sequence[LearningExample], actions: ActionSet) -> Examples:
+    row = {name: index for index, name in enumerate(actions.ids)}
+    return Examples(
+        contexts=contexts_of(outcomes),
+        actions=tuple(one.action for one in outcomes),
+        action_features=actions.features[[row[one.action] for one in outcomes]],
+        rewards=np.array([one.reward for one in outcomes]),
+        previous=np.full(len(outcomes), np.nan),
+        at_ms=np.array([one.decided_at_ms for one in outcomes], dtype=np.int64),
+    )
 
 
 def _known(example: LearningExample, actions: ActionSet) -> bool:

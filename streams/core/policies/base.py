@@ -277,6 +277,11 @@ class Policy(OneAtATime, abc.ABC):
             self._warm_start(source, discount)
 
     @property
+    def tells_apart(self) -> bool:
+        """Whether each action is learned for itself, so that it needs no feature of its own."""
+        return False
+
+    @property
     def can_rescale(self) -> bool:
         """Whether :meth:`rescale` is there for it."""
         return False

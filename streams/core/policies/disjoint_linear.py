@@ -53,6 +53,11 @@ class DisjointLinear(BayesianModel):
         """Whether nothing was learned yet."""
         return not len(self.kept)
 
+    @property
+    def tells_apart(self) -> bool:
+        """Each action has a model of its own."""
+        return True
+
     def learn(self, examples: Examples) -> None:
         """Learn examples, corrections exactly.
 

@@ -56,6 +56,11 @@ class Fixed(Policy):
                 f"order={self.order!r}: give the one action, or the order to try them in"
             )
 
+    @property
+    def tells_apart(self) -> bool:
+        """Actions are known by their names."""
+        return True
+
     def _dist(
         self,
         contexts: FloatArray,  # noqa: ARG002 a rule looks at no one

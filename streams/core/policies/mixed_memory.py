@@ -53,6 +53,11 @@ class MixedMemory(BayesianModel):
         return self.members[0].is_new
 
     @property
+    def tells_apart(self) -> bool:
+        """Whether its members do."""
+        return all(member.tells_apart for member in self.members)
+
+    @property
     def weights(self) -> FloatArray:
         """How much is made of each member; they sum to 1."""
         logs = np.where(self._apply, self.log_weights, -np.inf)

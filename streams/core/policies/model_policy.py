@@ -46,6 +46,11 @@ class ModelPolicy(Policy, abc.ABC):
         return Beliefs(**known)
 
     @property
+    def tells_apart(self) -> bool:
+        """Whether each action is learned for itself, so that it needs no feature of its own."""
+        return self.reward_model.tells_apart
+
+    @property
     def can_rescale(self) -> bool:
         """Whether what was learned can go on in another unit of reward."""
         return self.reward_model.RESCALES

@@ -30,6 +30,11 @@ class PlanModel(BayesianModel):
         return not len(self.kept)
 
     @property
+    def tells_apart(self) -> bool:
+        """Each action has weights of its own."""
+        return True
+
+    @property
     @abc.abstractmethod
     def noise_variance(self) -> float:
         """The noise that is believed in, s²."""

@@ -57,6 +57,11 @@ class RewardModel(abc.ABC):
         """Take up what :meth:`learned` gave."""
 
     @property
+    def tells_apart(self) -> bool:
+        """Whether it keeps something for each action alone, whatever the features."""
+        return False
+
+    @property
     def half_lives_ms(self) -> tuple[float, ...]:
         """Half-lives that :meth:`learn_sums` needs sums of; empty: it learns examples alone."""
         return ()

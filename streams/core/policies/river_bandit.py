@@ -129,6 +129,11 @@ class RiverBandit(Policy):
             burn_in=self.burn_in,
         )
 
+    @property
+    def tells_apart(self) -> bool:
+        """Each action is an arm."""
+        return True
+
     def retire(self, actions: Collection[str]) -> None:
         """Drop what is kept for actions that will not come back."""
         for name in actions:

@@ -64,6 +64,11 @@ class RiverModel(RewardModel):
         self._names = [f"x{column}" for column in range(width)]
         self.models: dict[str, base.Regressor] = {}
 
+    @property
+    def tells_apart(self) -> bool:
+        """Whether each action has a regressor of its own."""
+        return self._view == "user"
+
     def learn(self, examples: Examples) -> None:
         """Learn examples one after the other, in their order.
 

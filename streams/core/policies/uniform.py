@@ -25,6 +25,11 @@ class Uniform(Policy):
 
     name: ClassVar[str] = "uniform"
 
+    @property
+    def tells_apart(self) -> bool:
+        """All are alike to it."""
+        return True
+
     def _dist(
         self,
         contexts: FloatArray,  # noqa: ARG002 it looks at no one
