@@ -66,7 +66,8 @@ class AdaptiveThompson(ThompsonPolicy):
     (:class:`~streams.core.policies.recent_levels.RecentLevels`), and two that forget slowly and
     fast. A fifth model is there for rewards that are never negative: that of how often they come,
     with effects that multiply (:class:`~streams.core.policies.log_linear.LogLinear`).
-    Probabilities are the mixture of theirs.
+    Probabilities are the mixture of theirs. Templates that are retired lose what was their own, and
+    leave what they taught of features: those that take their place are judged by it.
 
     The floor is ``floor (1 + n / floor_fades)^-0.45`` after n examples: 0.02 where nothing is
     known, 0.007 after 10,000. A constant one costs more the less there is left to learn, a

@@ -11,10 +11,11 @@ from streams.core.policies.action_parts import ActionPart
 from streams.core.policies.beliefs import Beliefs
 from streams.core.policies.best_shares import WEIGHTS
 from streams.core.policies.data import ActionSet, Examples, FloatArray
-from streams.core.policies.kept_sums import KeptSums, bounded_actions, keys_of
+from streams.core.policies.kept_sums import KeptSums, bounded_actions
 from streams.core.policies.posterior import Posterior, Prior
 from streams.core.policies.reward_model import BayesianModel, shared_dimension
 from streams.core.policies.shared_linear import NOISE_WEIGHT, with_constant
+from streams.core.policies.sum_keys import keys_of
 
 __all__ = ["DisjointLinear"]
 

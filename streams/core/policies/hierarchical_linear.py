@@ -12,14 +12,17 @@ from streams.core.policies.best_shares import WEIGHTS
 from streams.core.policies.data import ActionSet, Examples, FloatArray, IntArray
 from streams.core.policies.hierarchical_posterior import (
     GROUPS,
+    Alone,
     Hierarchy,
     Precisions,
     fitted_precisions,
 )
-from streams.core.policies.kept_sums import KeptSums, action_keys
+from streams.core.policies.kept_sums import KeptSums, Stack
+from streams.core.policies.linear_statistics import Statistics
 from streams.core.policies.plans import PlanModel
 from streams.core.policies.reward_model import shared_dimension
 from streams.core.policies.shared_linear import with_constant
+from streams.core.policies.sum_keys import action_keys
 
 __all__ = ["HierarchicalLinear"]
 
@@ -40,6 +43,16 @@ class HierarchicalLinear(PlanModel):
     What is kept is additive, a sum for each action and the features that it was sent with
     (:class:`~streams.core.policies.kept_sums.KeptSums`), and a function of it: the choice of
     the precisions, which is made anew when enough is new.
+
+    An action that is retired loses v_a, and Theta keeps what its examples said: its sums go on
+    without a name, and what is expected of all others is as before. Of more than
+    :data:`~streams.core.policies.kept_sums.MOST_RETIRED` those that were sent the longest ago are
+    folded into one sum over Theta, their v_a integrated out under the precisions of that time (a
+    Schur complement). That is exact until precisions are chosen anew: it then still counts for
+    those of Theta, and no longer for those of v_a. Forgetting and a warm start's discount scale
+    it as a whole. To fold each when it is retired would be shorter, and count outcomes that come
+    later as another action's, or not at all; to add up the sums as they are takes what was an
+    action's own for what its features are worth, and cost up to a tenth of what could be earned.
 
     Parameters
     ----------
@@ -67,7 +80,7 @@ class HierarchicalLinear(PlanModel):
 
     def learn_rows(self, examples: Examples, rows: Mapping[str, IntArray]) -> None:
         """Learn examples whose rows were sorted by action."""
-        self.kept.learn(examples, rows)
+        self.kept.learn(examples, self.kept.laid_aside(rows, examples.is_new))
         self._since += int(examples.is_new.sum())
         self._hierarchy = None
 
@@ -91,12 +104,16 @@ class HierarchicalLinear(PlanModel):
 
     # ---- what is believed
 
+    def _prior(self) -> Precisions:
+        return Precisions.of(self.p, self.q, self._beliefs, self._factors)
+
     @property
     def hierarchy(self) -> Hierarchy:
         """What is believed now; worked out when it is asked for after learning, then kept."""
         if self._hierarchy is None:
-            prior = Precisions.of(self.p, self.q, self._beliefs, self._factors)
-            self._hierarchy = Hierarchy.of(self.kept.stack(), prior, self._beliefs.noise_variance)
+            self._hierarchy = Hierarchy.of(
+                self.kept.stack(), self._prior(), self._beliefs.noise_variance
+            )
         return self._hierarchy
 
     @property
@@ -155,9 +172,24 @@ class HierarchicalLinear(PlanModel):
         self._hierarchy = None
 
     def retire(self, actions: Collection[str]) -> None:
-        """Forget these actions' own; what they taught of the shared weights goes with it."""
-        self.kept.retire(actions)
+        """Drop what is these actions' own; what they taught of the shared weights stays.
+
+        Corrections of theirs that still come are exact, but of those that were folded: these are
+        left out. New outcomes count as another action's until it is retired again.
+        """
+        self.kept.set_aside(actions)
+        self._fold_retired()
         self._hierarchy = None
+
+    def _fold_retired(self) -> None:
+        """Fold the sums of the oldest retired actions, where there are too many."""
+        keys = self.kept.to_fold()
+        if keys:
+            self.kept.teach(keys, self._taught_by(self.kept.stack_of(keys)))
+
+    def _taught_by(self, stack: Stack) -> Statistics:
+        """Integrate out what is each action's own."""
+        return Alone.of(stack, self._prior().own).taught(stack, self.kept.at_ms)
 
     def learned(self) -> dict[str, object]:
         """Give the sums of each action, and the precisions that were chosen."""
@@ -183,4 +215,5 @@ class HierarchicalLinear(PlanModel):
         if not len(self.kept):
             self._factors = source._factors  # noqa: SLF001 - one of its own kind
         self.kept.fold(source.kept.discounted(discount))
+        self._fold_retired()
         self._hierarchy = None

@@ -10,6 +10,7 @@ from streams.core.policies.beliefs import Beliefs
 from streams.core.policies.data import FloatArray
 from streams.core.policies.gaussian import Gaussian
 from streams.core.policies.kept_sums import Stack
+from streams.core.policies.linear_statistics import Statistics
 from streams.core.policies.prior_scale import SWEEPS
 from streams.core.policies.shared_linear import NOISE_WEIGHT
 
@@ -60,6 +61,9 @@ class Precisions:
 class Alone:
     """What the examples say, with each action's own integrated out: it depends on ``own`` alone.
 
+    What retired actions taught was left of them by the same step, with the precisions that held
+    when they were folded; it is added, and choosing ``own`` anew does not change it.
+
     Attributes
     ----------
     inverse, root, half_log_det
@@ -101,15 +105,38 @@ class Alone:
         solved = (inverse @ moments[:, :, None])[:, :, 0]  # (U + P)^-1 m, (K, p)
         pairs = (acts[:, :, None] * acts[:, None, :]).reshape(len(acts), q * q)
         folded = (left.reshape(len(acts), p * p).T @ pairs).reshape(p, p, q, q)
+        gram = folded.transpose(0, 2, 1, 3).reshape(p * q, p * q)
+        information = ((own * solved).T @ acts).ravel()
+        if stack.taught is not None:
+            gram, information = gram + stack.taught.gram, information + stack.taught.moment
         return cls(
             inverse=inverse,
             root=root,
             half_log_det=float(
                 np.log(np.diagonal(factor, axis1=1, axis2=2)).sum() - np.log(scale).sum()
             ),
-            gram=folded.transpose(0, 2, 1, 3).reshape(p * q, p * q),
-            information=((own * solved).T @ acts).ravel(),
+            gram=gram,
+            information=information,
             explained=float((moments * solved).sum()),
+        )
+
+    def taught(self, stack: Stack, at_ms: int | None) -> Statistics:
+        """Give what these examples say of Theta as sums over its p q weights.
+
+        Parameters
+        ----------
+        stack
+            That this was made of.
+        at_ms
+            The newest decision, which the sums were aged to.
+        """
+        return Statistics(
+            gram=(self.gram + self.gram.T) / 2.0,  # a snapshot holds one half of it
+            moment=self.information,
+            power=stack.power - self.explained,
+            weight=stack.weight,
+            n=0,
+            at_ms=at_ms,
         )
 
 

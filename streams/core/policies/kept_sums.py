@@ -1,21 +1,22 @@
 """What models with weights for each action keep: sums of each action's examples, which add up."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from schemas.errors import PolicyError
-from schemas.hashing import id_hash
 from streams.core.policies.action_parts import ActionPart
-from streams.core.policies.data import ActionSet, Examples, FloatArray, IntArray
+from streams.core.policies.data import BoolArray, Examples, FloatArray, IntArray
 from streams.core.policies.linear_statistics import Statistics, sums_of
+from streams.core.policies.sum_keys import action_of, key_of, retired_key
 
-__all__ = ["LARGEST_DISJOINT", "KeptSums", "Stack", "action_keys", "bounded_actions", "keys_of"]
+__all__ = ["LARGEST_DISJOINT", "MOST_RETIRED", "KeptSums", "Stack", "bounded_actions"]
 
 LARGEST_DISJOINT = 8192  # weights in all: 250 actions over 32 features, 16 over 511
+# retired actions whose sums are kept apart, for outcomes on their way; and weights of theirs in all
+MOST_RETIRED, LARGEST_RETIRED = 32, 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,9 @@ class Stack:
     grams, moments
         Sums of w u u' and of w u r with ``u = (1, x)``, (K, p, p) and (K, p).
     power, weight
-        Sums of w r² and of w, over all actions.
+        Sums of w r² and of w, over all actions, those folded among them.
+    taught
+        What retired actions that were folded say of the p q shared weights; None: none were.
     """
 
     place: Mapping[str, int]
@@ -40,6 +43,7 @@ class Stack:
     moments: FloatArray
     power: float
     weight: float
+    taught: Statistics | None = None
 
 
 class KeptSums:
@@ -47,6 +51,12 @@ class KeptSums:
 
     They are additive: sums of parts of the examples, made anywhere and added in any order
     (:meth:`fold`), are the sums of all. Corrections are exact, whenever they come.
+
+    Where actions share weights, sums of one that is retired go on under a key that no action has
+    (:meth:`set_aside`): nothing is decided by them alone, and all else is as if it was still
+    there, outcomes that come later among it. Of many such, all but those sent last are folded
+    into one sum over the shared weights (:meth:`teach`), so that what is kept does not grow with
+    the actions that have gone.
 
     Parameters
     ----------
@@ -62,6 +72,7 @@ class KeptSums:
         # by action and features: should a template's features change, what was its own does too
         self.sums: dict[str, Statistics] = {}
         self.features: dict[str, FloatArray] = {}
+        self.taught: Statistics | None = None  # by the retired, of the p q weights all share
         self.at_ms: int | None = None  # the newest decision of all, so that the idle ones age too
         self._stack: Stack | None = None
 
@@ -69,14 +80,14 @@ class KeptSums:
         return len(self.sums)
 
     def learn(self, examples: Examples, rows: Mapping[str, IntArray]) -> None:
-        """Add examples, whose rows were sorted by :func:`keys_of`; corrections exactly.
+        """Add examples, whose rows were sorted by their keys; corrections exactly.
 
         Raises
         ------
         PolicyError
             If actions times features are more than :data:`LARGEST_DISJOINT`.
         """
-        bounded_actions(len(self.sums.keys() | rows.keys()), self.p)
+        self.bounded_with(rows)
         users = np.hstack([np.ones((len(examples), 1)), examples.contexts])  # (n, p)
         for key, mine in rows.items():
             self._add(key, examples.action_features[mine[0]], self._of(examples, users, mine))
@@ -89,8 +100,8 @@ class KeptSums:
         PolicyError
             If actions times features are more than :data:`LARGEST_DISJOINT`.
         """
-        keyed = [(_named(part.action, part.features.tobytes()), part) for part in parts]
-        bounded_actions(len(self.sums.keys() | {key for key, _ in keyed}), self.p)
+        keyed = [(key_of(part.action, part.features.tobytes()), part) for part in parts]
+        self.bounded_with(key for key, _ in keyed)
         for key, part in keyed:
             self._add(key, part.features, part.sums)
 
@@ -102,9 +113,11 @@ class KeptSums:
         PolicyError
             If actions times features are more than :data:`LARGEST_DISJOINT`.
         """
-        bounded_actions(len(self.sums.keys() | other.sums.keys()), self.p)
+        self.bounded_with(other.sums)
         for key in sorted(other.sums):
             self._add(key, other.features[key], other.sums[key])
+        if other.taught is not None:
+            self.teach((), other.taught)
 
     def with_sums(
         self, features: Mapping[str, FloatArray], sums: Mapping[str, Statistics]
@@ -112,6 +125,7 @@ class KeptSums:
         """Give these sums and others, by key; this one stays as it is."""
         found = KeptSums(self.p - 1, self.q - 1, self.half_life_ms)
         found.sums, found.features, found.at_ms = dict(self.sums), dict(self.features), self.at_ms
+        found.taught = self.taught
         for key in sorted(sums):
             found._add(key, features[key], sums[key])
         return found
@@ -121,41 +135,109 @@ class KeptSums:
         found = KeptSums(self.p - 1, self.q - 1, self.half_life_ms)
         for key, sums in self.sums.items():
             found._add(key, self.features[key], sums.discounted(share))
+        if self.taught is not None:
+            found.teach((), self.taught.discounted(share))
         return found
 
     def stack(self) -> Stack:
         """Give all sums as they stand at the newest decision; kept until something changes."""
         if self._stack is None:
-            keys = sorted(self.sums)
-            aged = [self.sums[key].aged(self.at_ms, self.half_life_ms) for key in keys]
-            features = np.array([self.features[key] for key in keys])
-            self._stack = Stack(
-                place={key: index for index, key in enumerate(keys)},
-                acts=np.hstack([np.ones((len(keys), 1)), features.reshape(len(keys), self.q - 1)]),
-                grams=np.array([one.gram for one in aged]).reshape(len(keys), self.p, self.p),
-                moments=np.array([one.moment for one in aged]).reshape(len(keys), self.p),
-                power=sum(one.power for one in aged),
-                weight=sum(one.weight for one in aged),
-            )
+            taught = self.taught
+            if taught is not None:
+                taught = taught.aged(self.at_ms, self.half_life_ms)
+            self._stack = self.stack_of(sorted(self.sums), taught)
         return self._stack
+
+    def stack_of(self, keys: Sequence[str], taught: Statistics | None = None) -> Stack:
+        """Give the sums of some keys, and what is told of all, at the newest decision."""
+        aged = [self.sums[key].aged(self.at_ms, self.half_life_ms) for key in keys]
+        features = np.array([self.features[key] for key in keys])
+        counted = aged if taught is None else [*aged, taught]
+        return Stack(
+            place={key: index for index, key in enumerate(keys)},
+            acts=np.hstack([np.ones((len(keys), 1)), features.reshape(len(keys), self.q - 1)]),
+            grams=np.array([one.gram for one in aged]).reshape(len(keys), self.p, self.p),
+            moments=np.array([one.moment for one in aged]).reshape(len(keys), self.p),
+            power=sum(one.power for one in counted),
+            weight=sum(one.weight for one in counted),
+            taught=taught,
+        )
 
     def of(self, action: str) -> Statistics:
         """Give an action's own sums at the newest decision, whatever its features were."""
         mine = Statistics.empty(self.p)
         for key in sorted(self.sums):
-            if key.split(":", 1)[1] == action:
+            if action_of(key) == action:
                 mine = mine.plus(self.sums[key], self.half_life_ms)
         return mine.aged(self.at_ms, self.half_life_ms)
 
     def rescale(self, factor: float) -> None:
         """Go on as if every reward so far had been multiplied by a factor."""
         self.sums = {key: sums.rescaled(factor) for key, sums in self.sums.items()}
+        if self.taught is not None:
+            self.taught = self.taught.rescaled(factor)
         self._stack = None
 
     def retire(self, actions: Collection[str]) -> None:
         """Forget the examples of these actions."""
-        for key in [key for key in self.sums if key.split(":", 1)[1] in actions]:
+        for key in [key for key in self.sums if action_of(key) in actions]:
             del self.sums[key], self.features[key]
+        self._stack = None
+
+    def set_aside(self, actions: Collection[str]) -> None:
+        """Keep the sums of these actions where no action finds them, added to earlier ones."""
+        for key in sorted(key for key in self.sums if action_of(key) in actions):
+            self._add(retired_key(key), self.features.pop(key), self.sums.pop(key))
+
+    def laid_aside(self, rows: Mapping[str, IntArray], is_new: BoolArray) -> Mapping[str, IntArray]:
+        """Lay corrections of retired actions to the sums that were set aside.
+
+        Where a name has sums of its own again, they are added to these; where what they correct
+        was folded already, they are left out: how much of it was an action's own is not known
+        any more.
+
+        Parameters
+        ----------
+        rows
+            Rows of examples by :func:`~streams.core.policies.sum_keys.keys_of`.
+        is_new
+            Which examples are no corrections, (n,).
+        """
+        if self.taught is None and all(action_of(key) for key in self.sums):
+            return rows
+        found = {}
+        for key, mine in rows.items():
+            aside = retired_key(key)
+            if key in self.sums or (self.taught is None and aside not in self.sums):
+                found[key] = mine
+                continue
+            parts = {key: mine[is_new[mine]]}
+            if aside in self.sums:
+                parts[aside] = mine[~is_new[mine]]
+            found.update({one: part for one, part in parts.items() if len(part)})
+        return dict(sorted(found.items()))
+
+    def to_fold(self) -> list[str]:
+        """Give the keys of retired actions that are too many to be kept apart, oldest first."""
+        retired = [key for key in self.sums if not action_of(key)]
+        retired.sort(key=lambda key: (self.sums[key].at_ms or 0, key))
+        most = max(1, min(MOST_RETIRED, LARGEST_RETIRED // self.p))
+        return retired[:-most]
+
+    def teach(self, keys: Collection[str], taught: Statistics) -> None:
+        """Keep what examples say of shared weights, in place of the sums of these keys.
+
+        Parameters
+        ----------
+        taught
+            Over p q weights, each action's own integrated out. It fades as sums do.
+        """
+        for key in keys:
+            del self.sums[key], self.features[key]
+        before = Statistics.empty(self.p * self.q) if self.taught is None else self.taught
+        self.taught = before.plus(taught, self.half_life_ms)
+        if taught.at_ms is not None:
+            self.at_ms = taught.at_ms if self.at_ms is None else max(self.at_ms, taught.at_ms)
         self._stack = None
 
     def state(self) -> dict[str, object]:
@@ -164,7 +246,8 @@ class KeptSums:
             key: {"sums": self.sums[key].state(), "features": self.features[key]}
             for key in sorted(self.sums)
         }
-        return {"at_ms": self.at_ms, "actions": actions}
+        taught = None if self.taught is None else self.taught.state()
+        return {"at_ms": self.at_ms, "actions": actions, "taught": taught}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take up what :meth:`state` gave.
@@ -175,8 +258,10 @@ class KeptSums:
             If there are too many, or their dimensions are others.
         """
         self.at_ms = None if state["at_ms"] is None else int(state["at_ms"])
-        bounded_actions(len(state["actions"]), self.p)
         self.sums, self.features, self._stack = {}, {}, None
+        self.bounded_with(state["actions"])
+        taught = state["taught"]
+        self.taught = None if taught is None else Statistics.from_state(taught, self.p * self.q)
         for key, kept in state["actions"].items():
             self.sums[key] = Statistics.from_state(kept["sums"], self.p)
             if np.shape(kept["features"]) != (self.q - 1,):
@@ -185,6 +270,10 @@ class KeptSums:
                     f"{np.size(kept['features'])}: take another snapshot"
                 )
             self.features[key] = np.array(kept["features"])
+
+    def bounded_with(self, keys: Iterable[str]) -> None:
+        """Refuse more actions, with these keys, than :func:`bounded_actions` lets by."""
+        bounded_actions(sum(bool(action_of(key)) for key in {*self.sums, *keys}), self.p)
 
     def _of(self, examples: Examples, users: FloatArray, rows: IntArray) -> Statistics:
         return sums_of(
@@ -218,25 +307,3 @@ def bounded_actions(n_actions: int, p: int) -> None:
             f"{n_actions} x {p}: retire actions that will not come back, "
             "or share one model ('linear-thompson')"
         )
-
-
-def keys_of(examples: Examples) -> dict[str, IntArray]:
-    """Sort the rows of examples by action and the features that it was sent with."""
-    found: dict[tuple[str, bytes], list[int]] = {}
-    for row, (name, features) in enumerate(
-        zip(examples.actions, examples.action_features, strict=True)
-    ):
-        found.setdefault((name, features.tobytes()), []).append(row)
-    named = {_named(*pair): np.array(rows, dtype=np.int64) for pair, rows in found.items()}
-    return dict(sorted(named.items()))
-
-
-def action_keys(actions: ActionSet) -> Iterator[str]:
-    """Give the key of each action with the features that it has now."""
-    for name, features in zip(actions.ids, actions.features, strict=True):
-        yield _named(name, features.tobytes())
-
-
-@lru_cache(maxsize=4096)
-def _named(name: str, features: bytes) -> str:
-    return f"{id_hash(features.hex()):x}:{name}"

@@ -1,20 +1,21 @@
 """Rewards that mostly do not come: how often they do, by effects that multiply, and how large."""
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
 from schemas.errors import PolicyError
 from streams.core.policies.beliefs import Beliefs
+from streams.core.policies.centred import middle_of, solved, taught_by
 from streams.core.policies.data import ActionSet, Examples, FloatArray, IntArray
 from streams.core.policies.effect_sizes import STEPS, EffectSizes
 from streams.core.policies.hierarchical_linear import Finish, HierarchicalLinear
 from streams.core.policies.hierarchical_posterior import Hierarchy, Precisions
-from streams.core.policies.kept_sums import KeptSums, Stack, action_keys, bounded_actions
+from streams.core.policies.kept_sums import KeptSums, Stack
 from streams.core.policies.linear_statistics import Statistics
 from streams.core.policies.shared_linear import with_constant
+from streams.core.policies.sum_keys import action_keys, retired_key
 
 __all__ = ["LogLinear"]
 
@@ -25,10 +26,10 @@ LOWEST, HIGHEST = -12.0, 1.0  # of the logarithm of a rate
 LIKE = 30.0  # rewards that came, which the belief in sizes alike is worth
 WIDEST = 1.0  # variance of a logarithm of a rate, where the mean is taken
 EFFECT = 0.18  # of a feature on the logarithm of a rate: believed standard deviation
-KNOWN = 1e9  # examples that say that the noise of a rate is the rate
 TINY = 1e-12
 MOST = 1.0 - 1e-9  # of an expected reward, that a handicap takes
 BASE = (1e-4, 0.5)  # a rate is believed to lie between these before any example
+FOLDED = ""  # in place of a key: all whose sums were folded
 
 
 class LogLinear(HierarchicalLinear):
@@ -78,19 +79,23 @@ class LogLinear(HierarchicalLinear):
 
     def learn_rows(self, examples: Examples, rows: Mapping[str, IntArray]) -> None:
         """Learn examples whose rows were sorted by action."""
-        bounded_actions(len(self.kept.sums.keys() | rows.keys()), self.p)
+        rows = self.kept.laid_aside(rows, examples.is_new)
+        self.kept.bounded_with(rows)
         told = np.where(examples.is_new, 0.0, examples.previous)
         if min(examples.rewards.min(), told.min()) < 0.0:
             self.applies = False
         if not self.applies:
             return
         for key, mine in rows.items():
-            count, total = self.came.get(key, (0.0, 0.0))
             came = (examples.rewards[mine] > 0.0).sum() - (told[mine] > 0.0).sum()
-            more = float((examples.rewards[mine] - told[mine]).sum())
-            self.came[key] = (count + float(came), total + more)
+            self._count(key, float(came), float((examples.rewards[mine] - told[mine]).sum()))
         self.kept, self._hierarchy = self._expanded(examples, rows)
         self._since += int(examples.is_new.sum())
+
+    def _count(self, key: str, came: float, total: float) -> None:
+        """Count rewards that came, and their sum."""
+        count, before = self.came.get(key, (0.0, 0.0))
+        self.came[key] = (count + came, before + total)
 
     def _expanded(
         self, examples: Examples, rows: Mapping[str, IntArray]
@@ -125,7 +130,7 @@ class LogLinear(HierarchicalLinear):
                     at_ms=newest,
                 )
             kept = self.kept.with_sums(features, sums)
-            hierarchy = _solved(kept.stack(), prior)
+            hierarchy = solved(kept.stack(), prior)
             step = self._logs(kept, hierarchy, users, rows, features) - logs
             largest = float(np.abs(step[new]).max(initial=0.0))
             if largest < CLOSE:
@@ -143,7 +148,7 @@ class LogLinear(HierarchicalLinear):
     ) -> FloatArray:
         """Give the logarithm of each example's rate, (n,)."""
         theta = hierarchy.theta.mean.reshape(self.p, self.q)
-        logs, middle = np.empty(len(users)), _middle(kept.stack())
+        logs, middle = np.zeros(len(users)), middle_of(kept.stack())
         for key, mine in rows.items():
             told = theta @ np.concatenate([[1.0], features[key]])
             weights = told + hierarchy.own_of(key, told[None, :])[0][0]
@@ -158,7 +163,7 @@ class LogLinear(HierarchicalLinear):
         stack = self.kept.stack()
         for _ in range(STEPS):
             self.sizes = self.sizes.fitted(self.hierarchy, self._believed)
-            self._hierarchy = _solved(stack, self._prior())
+            self._hierarchy = solved(stack, self._prior())
 
     # ---- what is believed
 
@@ -169,7 +174,7 @@ class LogLinear(HierarchicalLinear):
     def hierarchy(self) -> Hierarchy:
         """What is believed of logarithms now, as weights of features less their mean."""
         if self._hierarchy is None:
-            self._hierarchy = _solved(self.kept.stack(), self._prior())
+            self._hierarchy = solved(self.kept.stack(), self._prior())
         return self._hierarchy
 
     def _log_size(self, key: str) -> float:
@@ -185,7 +190,7 @@ class LogLinear(HierarchicalLinear):
         """Give mean (p,) and covariance over s² (p, p) of an action's weights of the logarithm."""
         mean, cover = self.hierarchy.plan(key, features)
         back = np.eye(self.p)
-        back[0, 1:] = -_middle(self.kept.stack())
+        back[0, 1:] = -middle_of(self.kept.stack())
         mean = back @ mean
         mean[0] += self._log_size(key)
         return mean, back @ cover @ back.T
@@ -199,7 +204,7 @@ class LogLinear(HierarchicalLinear):
         finish: Finish | None = None,
     ) -> Iterator[FloatArray]:
         """Draw weights of the logarithm, in parts (n_actions, p, m); sizes are not drawn."""
-        middle = _middle(self.kept.stack())
+        middle = middle_of(self.kept.stack())
 
         def sized(
             key: str, weights: FloatArray, spread: FloatArray, stream: np.random.Generator
@@ -266,10 +271,20 @@ class LogLinear(HierarchicalLinear):
         """Go on as if every reward so far had been multiplied by a factor."""
         self.came = {key: (n, factor * total) for key, (n, total) in self.came.items()}
 
-    def retire(self, actions: Collection[str]) -> None:
-        """Forget these actions' own; what they taught of the shared weights goes with it."""
-        super().retire(actions)
-        self.came = {key: one for key, one in self.came.items() if key in self.kept.sums}
+    def _fold_retired(self) -> None:
+        """Fold the sums of the oldest retired actions; rewards are counted where sums are."""
+        super()._fold_retired()
+        moved = sorted(self.came.keys() - self.kept.sums.keys() - {FOLDED})
+        for key in moved:
+            aside = retired_key(key)
+            self._count(aside if aside in self.kept.sums else FOLDED, *self.came.pop(key))
+        if moved:
+            self.came = dict(sorted(self.came.items()))  # as a snapshot that is read back has it
+
+    def _taught_by(self, stack: Stack) -> Statistics:
+        """Integrate out what is each action's own."""
+        middle = middle_of(self.kept.stack())
+        return taught_by(stack, self._prior().own, middle, self.kept.at_ms)
 
     def learned(self) -> dict[str, object]:
         """Give the sums of each action, the sizes of rewards and of effects."""
@@ -293,7 +308,10 @@ class LogLinear(HierarchicalLinear):
         self.sizes = EffectSizes.from_state(learned["sizes"], self.p, self.q)
         self.kept.restore(learned)
         came = {key: (float(n), float(total)) for key, (n, total) in learned["came"].items()}
-        if came.keys() != self.kept.sums.keys() or not np.isfinite(list(came.values())).all():
+        if (
+            came.keys() - {FOLDED} != self.kept.sums.keys()
+            or not np.isfinite(list(came.values())).all()
+        ):
             raise PolicyError(
                 f"rewards must be counted for the {len(self.kept)} actions that were sent, "
                 f"got {len(came)}: take another snapshot"
@@ -308,21 +326,6 @@ class LogLinear(HierarchicalLinear):
         self.applies = self.applies and source.applies
         self.kept.fold(source.kept.discounted(discount))
         for key, (count, total) in source.came.items():
-            mine = self.came.get(key, (0.0, 0.0))
-            self.came[key] = (mine[0] + discount * count, mine[1] + discount * total)
+            self._count(key, discount * count, discount * total)
+        self._fold_retired()
         self._hierarchy = None
-
-
-def _solved(stack: Stack, prior: Precisions) -> Hierarchy:
-    """Give the posterior where s² is 1: a count of rewards varies as its mean does."""
-    about = np.eye(len(prior.own))
-    about[1:, 0] = -_middle(stack)
-    moved = replace(stack, grams=about @ stack.grams @ about.T, moments=stack.moments @ about.T)
-    return replace(Hierarchy.of(moved, prior, 1.0), shape=KNOWN, rate=KNOWN)
-
-
-def _middle(stack: Stack) -> FloatArray:
-    """Give the mean features of those whose rewards are expected, (p - 1,)."""
-    seen: FloatArray = stack.grams[:, 0].sum(axis=0)  # (p,)
-    middle: FloatArray = seen[1:] / max(float(seen[0]), TINY)
-    return middle

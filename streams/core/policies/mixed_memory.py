@@ -7,9 +7,10 @@ import numpy as np
 
 from schemas.errors import PolicyError
 from streams.core.policies.data import ActionSet, BoolArray, Examples, FloatArray
-from streams.core.policies.kept_sums import bounded_actions, keys_of
+from streams.core.policies.kept_sums import bounded_actions
 from streams.core.policies.plans import PlanModel
 from streams.core.policies.reward_model import BayesianModel
+from streams.core.policies.sum_keys import keys_of
 
 __all__ = ["MixedMemory"]
 

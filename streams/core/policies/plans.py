@@ -7,9 +7,10 @@ from typing import ClassVar
 import numpy as np
 
 from streams.core.policies.data import ActionSet, Examples, FloatArray, IntArray
-from streams.core.policies.kept_sums import KeptSums, action_keys, bounded_actions, keys_of
+from streams.core.policies.kept_sums import KeptSums, bounded_actions
 from streams.core.policies.reward_model import BayesianModel
 from streams.core.policies.shared_linear import with_constant
+from streams.core.policies.sum_keys import action_keys, keys_of
 
 __all__ = ["PlanModel"]
 

@@ -15,7 +15,7 @@ from streams.core.policies.reward_scale import RewardScale
 
 __all__ = ["FORMAT", "from_bytes", "scale_from_bytes", "scale_to_bytes", "to_bytes"]
 
-FORMAT = 3
+FORMAT = 4
 MAGIC = b"GWPS"  # Groundswell policy snapshot
 HEAD = struct.Struct("<4sH16s")  # magic, format, digest of the body
 DTYPES = ("<f8", "<i8", "|b1")

@@ -62,7 +62,7 @@ def test_a_policy_of_another_format_is_refused_with_its_campaign():
     older = snapshot.state[:4] + (1).to_bytes(2, "little") + snapshot.state[6:]
     says = (
         rf"campaign {snapshot.campaign_id}, policy version {snapshot.version}: "
-        r"policy snapshot format must be 3, got 1: run the version that wrote it"
+        r"policy snapshot format must be 4, got 1: run the version that wrote it"
     )
     with pytest.raises(PolicyError, match=says):
         policy_of(replace(snapshot, state=older))

@@ -9,8 +9,8 @@ from streams.core.policies import ActionSet, AdaptiveThompson, Examples, from_by
 from streams.core.policies.beliefs import Beliefs
 from streams.core.policies.best_shares import scaled
 from streams.core.policies.hierarchical_linear import HierarchicalLinear
-from streams.core.policies.kept_sums import keys_of
 from streams.core.policies.recent_levels import RecentLevels
+from streams.core.policies.sum_keys import keys_of
 
 DAY_MS = 86_400_000
 
@@ -167,12 +167,14 @@ def test_a_correction_is_exact_while_the_precisions_stay(examples, contexts, act
     )
 
 
-def test_what_was_retired_starts_anew(examples, actions):
+def test_what_was_retired_starts_anew_from_its_features(examples, actions, contexts):
     policy = AdaptiveThompson(3, 2)
     policy.learn_many(examples())
     policy.retire(["b"])
+    again = ActionSet(ids=("b", "never sent"), features=actions.features[[1, 1]])
     for member in policy.reward_model.members:
         assert not [key for key in member.kept.sums if key.endswith(":b")]
+        np.testing.assert_array_equal(*member.expected(contexts, again).T)
 
 
 def test_a_snapshot_with_too_few_weights_is_refused(examples):

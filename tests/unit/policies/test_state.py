@@ -45,7 +45,7 @@ def test_any_cut_is_noticed(raw):
 
 
 def test_another_format_version_is_named(raw):
-    with pytest.raises(PolicyError, match="format must be 3, got 7: run the version that wrote it"):
+    with pytest.raises(PolicyError, match="format must be 4, got 7: run the version that wrote it"):
         from_bytes(raw[:4] + struct.pack("<H", 7) + raw[6:])
 
 
