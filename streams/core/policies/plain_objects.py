@@ -16,11 +16,16 @@ from streams.core.policies.known_types import (
     RANDOM,
     RUST_STATEFUL,
     RUST_VECTOR,
+    class_of,
+    function_of,
+    method_of,
     name_of,
+    partial_of,
     slots_of,
+    vector_factory,
 )
 
-__all__ = ["as_plain"]
+__all__ = ["DTYPES", "SCALARS", "as_plain"]
 
 DTYPES = ("<f8", "<i8", "|b1")
 SCALARS = (bool, int, float, str, type(None))
@@ -31,6 +36,7 @@ MAPS: dict[type, str] = {
     collections.OrderedDict: "ordered",
     collections.Counter: "counter",
 }
+CALLED = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType)
 OTHERS = (collections.deque, collections.defaultdict, functools.partial)
 
 
@@ -76,10 +82,11 @@ class _Writer:
             return self._container_node(value, kind)
         if isinstance(value, np.ndarray | np.generic):
             return _array_node(value)
-        if isinstance(value, types.MethodType):
+        if isinstance(value, types.MethodType) and not isinstance(value.__self__, type):
+            method_of(value.__self__, value.__name__)
             return ["method", self._ref(value.__self__), value.__name__]
-        if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType):
-            return ["name", name_of(value)]
+        if isinstance(value, CALLED):
+            return ["name", name_of(value, function_of)]
         return self._object_node(value, kind)
 
     def _container_node(self, value: Any, kind: type) -> list[object]:
@@ -90,6 +97,7 @@ class _Writer:
         if kind is collections.deque:
             return ["deque", value.maxlen, *self._refs(value)]
         if kind is functools.partial:
+            partial_of(value.func, [*value.args, *value.keywords])
             return ["partial", *self._refs([value.func, *value.args])]
         return ["default", self._ref(value.default_factory), *self._pairs(value)]
 
@@ -99,10 +107,13 @@ class _Writer:
             return ["random", version, np.array(words, dtype=np.int64), gauss]
         if kind is RUST_VECTOR:
             data, factory, mask, _ = value.__reduce__()[1]
+            if mask is not None:
+                raise PolicyError("a snapshot holds no vector with a mask: choose another model")
+            vector_factory(factory)
             return ["vector", self._ref(factory), self._ref(mask), *self._pairs(data)]
         if kind in RUST_STATEFUL:
             arguments = list(value.__getnewargs__())
-            return ["rust", name_of(kind), arguments, bytes(value.__getstate__()).hex()]
+            return ["rust", name_of(kind, class_of), arguments, bytes(value.__getstate__()).hex()]
         if isinstance(value, dict | list | tuple | set | frozenset | str | int | float):
             raise PolicyError(
                 f"a snapshot cannot hold {kind.__module__}.{kind.__qualname__}, "
@@ -110,7 +121,7 @@ class _Writer:
             )
         attributes = {name: getattr(value, name) for name in slots_of(kind) if hasattr(value, name)}
         attributes.update(getattr(value, "__dict__", {}))
-        return ["object", name_of(kind), *self._pairs(attributes)]
+        return ["object", name_of(kind, class_of), *self._pairs(attributes)]
 
 
 def _sorted(items: Any) -> list[object]:

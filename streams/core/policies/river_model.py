@@ -1,10 +1,11 @@
 """Any River regressor as a reward model."""
 
+import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
-from river import base
+from river import base, compose
 
 from schemas.errors import PolicyError
 from streams.core.policies.data import LARGEST, ActionSet, Examples, FloatArray
@@ -123,13 +124,14 @@ class RiverModel(RewardModel):
         Raises
         ------
         PolicyError
-            If one is no regressor.
+            If one is not what the policy's parameters make.
         """
         models = {name: from_plain(nodes) for name, nodes in learned.items()}
+        wanted = _outline(self._make())
         for name, model in models.items():
-            if not isinstance(model, type(self._make())):
+            if _outline(model) != wanted:
                 raise PolicyError(
-                    f"the regressor of action {name!r} is a {type(model).__name__}: "
+                    f"the regressor of action {name!r} is a {_outline(model)}, not a {wanted}: "
                     "take another snapshot"
                 )
         self.models = models
@@ -149,3 +151,18 @@ class RiverModel(RewardModel):
         if np.isnan(value):
             return self._base_reward
         return min(max(value, -LARGEST), LARGEST)
+
+
+def _outline(part: object) -> str:
+    """Give the classes that a model is made of: a pipeline's steps, and what it was made with."""
+    if isinstance(part, list | tuple):
+        return f"[{', '.join(filter(None, map(_outline, part)))}]"
+    if not isinstance(part, base.Base):
+        return ""  # a number or a word
+    if isinstance(part, compose.Pipeline):
+        inside = [f"{name}={_outline(step)}" for name, step in part.steps.items()]
+    else:
+        words = inspect.signature(type(part)).parameters
+        parts = {word: _outline(getattr(part, word, None)) for word in words}
+        inside = [f"{word}={one}" for word, one in parts.items() if one]
+    return f"{type(part).__name__}({', '.join(inside)})" if inside else type(part).__name__

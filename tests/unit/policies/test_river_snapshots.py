@@ -1,18 +1,29 @@
 """River's models survive as data, and nothing else gets in."""
 
+import builtins
 import contextlib
 import inspect
+import itertools
 
 import msgspec
 import numpy as np
 import pytest
-from river import linear_model, neighbors, stats
+from river import linear_model, neighbors, preprocessing, stats
 
 from schemas.errors import PolicyError
-from streams.core.policies import RiverBandit, RiverRegressor, from_bytes, to_bytes, validate
-from streams.core.policies.known_types import known
+from streams.core.policies import (
+    ActionSet,
+    Examples,
+    RiverBandit,
+    RiverRegressor,
+    from_bytes,
+    to_bytes,
+    validate,
+)
+from streams.core.policies.known_types import class_of
 from streams.core.policies.plain_objects import as_plain
 from streams.core.policies.plain_reader import from_plain
+from streams.core.policies.river_arms import BANDITS, REWARDS
 from streams.core.policies.river_catalogue import REGRESSORS, make_regressor
 from streams.core.policies.state import _lively, _plain
 
@@ -26,6 +37,28 @@ NEEDS = {
     "forest.ARFRegressor": ["n_models=2"],
     "forest.OXTRegressor": ["n_models=2"],
 }
+CANNOT_TAKE_A_CONSTANT = "tree.SGTRegressor"  # it divides by how far a feature spreads
+# what changes the classes, functions and methods that a regressor keeps
+ODD = [
+    ("forest.ARFRegressor", ["n_models=2", "leaf_prediction=model"]),
+    (
+        "forest.OXTRegressor",
+        [
+            "n_models=2",
+            "detection_mode=drop",
+            "resampling_strategy=bagging",
+            "resampling_rate=2",
+        ],
+    ),
+    ("forest.OXTRegressor", ["n_models=2", "detection_mode=off", "resampling_strategy=null"]),
+    ("neighbors.KNNRegressor", ["engine=neighbors.LazySearch", "n_neighbors=3"]),
+    ("linear_model.LinearRegression", ["l1=0.01"]),
+    ("linear_model.PARegressor", ["mode=0"]),
+    ("linear_model.PARegressor", ["mode=2"]),
+    ("tree.HoeffdingAdaptiveTreeRegressor", ["leaf_prediction=mean"]),
+    ("tree.HoeffdingTreeRegressor", ['nominal_attributes=["x1"]', "leaf_prediction=model"]),
+    ("tree.HoeffdingTreeRegressor", ["leaf_model=linear_model.PARegressor"]),
+]
 
 
 def through_bytes(model):
@@ -55,6 +88,72 @@ def test_a_regressor_read_back_learns_and_predicts_the_same(name):
         for either in (again, model):
             either.learn_one(x, y)
     assert through_bytes(again)[1] == through_bytes(model)[1]
+
+
+ACTIONS = ActionSet(ids=("a", "b", "c"), features=np.array([[1.0], [0.0], [-1.0]]))
+
+
+def played(n: int, seed: int) -> Examples:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 2))
+    x[:, 0] = x[:, 0] > 0.0  # of few values, as what is nominal
+    taken = rng.integers(3, size=n)
+    return Examples(
+        contexts=x,
+        actions=tuple("abc"[index] for index in taken),
+        action_features=ACTIONS.features[taken],
+        rewards=(x[:, 0] * (taken == 0) + x[:, 1] > 0.3) * 1.0,
+        previous=np.full(n, np.nan),
+        at_ms=np.zeros(n, dtype=np.int64),
+    )
+
+
+def assert_read_back_alike(policy) -> None:
+    policy.learn_many(played(250, seed=0))
+    raw = to_bytes(policy)
+    again = from_bytes(raw)
+    assert to_bytes(again) == raw
+    x = played(20, seed=1).contexts
+    may = np.ones((len(x), 3), dtype=bool)
+    for seed in (2, 3):  # before and after learning more
+        of = [
+            one.action_dist(x, ACTIONS, may, np.random.default_rng(seed)) for one in (policy, again)
+        ]
+        np.testing.assert_array_equal(*of)
+        for one in (policy, again):
+            one.learn_many(played(60, seed))
+    assert to_bytes(again) == to_bytes(policy)
+
+
+@pytest.mark.parametrize("standardise", [True, False])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *(
+            (name, NEEDS.get(name, []))
+            for name in sorted(REGRESSORS)
+            if name != CANNOT_TAKE_A_CONSTANT
+        ),
+        *ODD,
+    ],
+)
+def test_every_regressors_snapshot_is_read_and_decides_the_same(name, options, standardise):
+    assert_read_back_alike(
+        RiverRegressor(
+            2,
+            1,
+            regressor=name,
+            options=options,
+            view="both",
+            standardise=standardise,
+            model_seed=1,
+        )
+    )
+
+
+@pytest.mark.parametrize(("bandit", "reward"), [*itertools.product(BANDITS, REWARDS)])
+def test_every_bandits_snapshot_is_read_and_decides_the_same(bandit, reward):
+    assert_read_back_alike(RiverBandit(2, 1, bandit=bandit, reward=reward))
 
 
 def test_the_regressors_of_one_target_are_found():
@@ -177,8 +276,166 @@ def test_what_is_unknown_or_garbled_is_refused_when_reading(nodes):
 
 
 def test_a_name_that_was_only_imported_is_not_found():
-    with pytest.raises(PolicyError, match="is not where it was defined"):
-        known("river.stats:Mean")
+    with pytest.raises(PolicyError, match="is no class that is defined there"):
+        class_of("river.tree.nodes.htr_nodes:Var")
+    with pytest.raises(PolicyError, match=r"cannot hold river\.stats\.Mean"):
+        class_of("river.stats:Mean")
+
+
+MEAN = ["object", "river.stats.mean:Mean"]
+ALL_MODES = ["name", "river.forest.online_extra_trees:ExtraTrees._detection_mode_all"]
+FLOAT, BETA = ["name", "builtins:float"], ["name", "river.proba.beta:Beta"]
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        # attributes that Python gives, of functions, objects and classes
+        [["method", [1], "__builtins__"], ["name", "river.utils.math:minkowski_distance"]],
+        [["method", [1], "__builtins__"], ALL_MODES],
+        [["method", [1], "__globals__"], ALL_MODES],
+        [["method", [1], "__call__"], ALL_MODES],
+        *([["method", [1], f"__{word}__"], MEAN] for word in ("class", "init", "dict", "module")),
+        *([["method", [1], f"__{word}__"], MEAN] for word in ("setattr", "reduce_ex", "delattr")),
+        *([["method", [1], word], FLOAT] for word in ("mro", "fromhex", "__subclasses__")),
+        *([["method", [1], word], BETA] for word in ("clone", "__mro__", "__init__", "mutate")),
+        # methods that set what they are told, that no model keeps, or that are another class's
+        *([["method", [1], word], MEAN] for word in ("mutate", "update", "get", "_scale", "n")),
+        [["method", [1], "append"], ["list"]],
+        [["method", [1], "__setitem__"], ["dict"]],
+        [["method", "{0.__class__}", "format"]],
+        [
+            ["method", [1], "func"],
+            ["object", "river.preprocessing.scale_target:TargetStandardScaler"],
+        ],
+        # chains
+        [["method", [1], "clone"], ["method", [2], "clone"], MEAN],
+        [["method", [1], "__func__"], ["method", [2], "clone"], MEAN],
+        [["method", [1], "__self__"], ["method", [2], "__func__"], ["method", [3], "clone"], MEAN],
+        [["method", [1], "func"], ["partial", [2], 1.0], FLOAT],
+        # functions and classes that no model calls
+        *(
+            [["name", name]]
+            for name in (
+                "builtins:set",
+                "builtins:type",
+                "builtins:getattr",
+                "functools:partial",
+                "importlib:import_module",
+                "river.utils.math:minkowski_distance",
+                "river.base.base:Base.clone",
+                "river.stats.mean:Mean",
+                "river.stats.mean:Mean.update",
+                "river.tree.hoeffding_tree:HoeffdingTree.learn_one",
+                "river.tree.hoeffding_tree:HoeffdingTree.__init__",
+                "river.forest.online_extra_trees:ExtraTrees.__init__",
+                "river.linear_model.pa:BasePA._calc_tau_1",
+                "river.linear_model.pa:PARegressor",
+            )
+        ),
+        # objects of classes that call what they hold, open files, or are none
+        *(
+            [["object", name]]
+            for name in (
+                "river.compose.func:FuncTransformer",
+                "river.compose.target_transform:TargetTransformRegressor",
+                "river.compose.union:TransformerUnion",
+                "river.bandit.datasets.news:NewsArticles",
+                "river.drift.datasets.apple:Apple",
+                "river.drift.retrain:DriftRetrainingClassifier",
+                "river.utils.rolling:Rolling",
+                "river.tree.hoeffding_tree:HoeffdingTree.learn_one",
+                "river.tree.hoeffding_tree:HoeffdingTree.__init__",
+                "river.tree.hoeffding_tree:io",
+                "river.tree.base:Branch.__class__",
+                "river.tree.__init__.os:path",
+                "river.treehouse:Treehouse",
+                "builtins:float",
+            )
+        ),
+        # partials but of float, or of anything but a number
+        [["partial", [1], 1.0], BETA],
+        [["partial", [1], 1.0], ALL_MODES],
+        [["partial", [1]], FLOAT],
+        [["partial", [1], "1.0"], FLOAT],
+        [["partial", [1], 1.0, 2.0], FLOAT],
+        [["partial", [1], [2]], FLOAT, ["list"]],
+        [["partial", [1], "x", 1.0], ["method", [2], "clone"], MEAN],
+        [["partial", [1], "x"], ["method", [2], "__setitem__"], ["dict"]],
+        [["partial", [1], 1.0], ["partial", [2], 1.0], FLOAT],
+        # dictionaries filled by what is no such function, and keys that hash as they like
+        [["default", [1]], MEAN],
+        [["default", [1]], ALL_MODES],
+        [["default", "float"]],
+        [["vector", [1], None], FLOAT],
+        [["vector", [1], None], MEAN],
+        [["vector", None, [1], "x", 1.0], ["set"]],
+        [["dict", [1], 0], MEAN],
+        # attributes in the place of what a class defines
+        [[*MEAN, "get", [1]], FLOAT],
+        [[*MEAN, "__class__", [1]], FLOAT],
+        [[*MEAN, "__deepcopy__", [1]], FLOAT],
+        [["object", "river.preprocessing.scale_target:TargetStandardScaler", "_wrapped_model", 1]],
+        # numbers that are none
+        [["scalar", "|O", 1]],
+        [["scalar", "|V9", 9]],
+        [["scalar", "<f8", [1]], ["list"]],
+        [["rust", "river._river_rust.stats:RsEWMean", [0.5], "ff"]],
+    ],
+)
+def test_nothing_is_reached_but_what_models_need(nodes):
+    before = dict(vars(builtins))
+    with pytest.raises(PolicyError):
+        from_plain(nodes)
+    assert vars(builtins) == before
+
+
+@pytest.mark.parametrize(
+    ("nodes", "says"),
+    [
+        (
+            [["method", [1], "__builtins__"], ["name", "river.utils.math:minkowski_distance"]],
+            r"cannot hold river\.utils\.math\.minkowski_distance to call it",
+        ),
+        ([["method", [1], "mutate"], MEAN], "the method mutate of river.stats.mean.Mean"),
+        ([["partial", [1], 1.0], BETA], r"a partial Beta of \[1\.0\]"),
+        ([[*MEAN, "get", [1]], FLOAT], "cannot set get of river.stats.mean.Mean"),
+        ([["object", "river.compose.func:FuncTransformer"]], "cannot hold river.compose.func.Func"),
+        ([["rust", "river._river_rust.stats:RsEWMean", [0.5], "ff"]], "1 bytes of a RsEWMean"),
+    ],
+)
+def test_what_is_refused_is_named(nodes, says):
+    with pytest.raises(PolicyError, match=says):
+        from_plain(nodes)
+
+
+def test_a_signed_snapshot_that_would_change_pythons_builtins_is_refused():
+    policy = RiverRegressor(2, 1, regressor="linear_model.LinearRegression", view="both")
+    policy.learn_many(played(5, seed=0))
+    nodes = as_plain(policy.reward_model.models[""])
+    (scaler,) = (
+        row
+        for row, node in enumerate(nodes)
+        if node[1:2] == ["river.preprocessing.scale:StandardScaler"]
+    )
+    n = len(nodes)
+    nodes[scaler] = ["object", "river.compose.func:FuncTransformer", "func", [n]]
+    nodes += [
+        ["partial", [n + 1], "stolen"],
+        ["method", [n + 2], "__setitem__"],
+        ["method", [n + 3], "__builtins__"],
+        ["name", "river.utils.math:minkowski_distance"],
+    ]
+    policy.reward_model.learned = lambda: {"": nodes}
+    raw = to_bytes(policy)
+    try:
+        with pytest.raises(PolicyError, match=r"cannot hold river\.compose\.func\.FuncTransformer"):
+            from_bytes(raw).action_dist(
+                np.ones((1, 2)), ACTIONS, np.ones((1, 3), dtype=bool), np.random.default_rng(0)
+            )
+        assert "stolen" not in vars(builtins)
+    finally:
+        vars(builtins).pop("stolen", None)
 
 
 def test_another_model_in_a_snapshot_is_refused():
@@ -191,6 +448,43 @@ def test_another_model_in_a_snapshot_is_refused():
     tree.reward_model.models["a"] = linear_model.LinearRegression()
     with pytest.raises(PolicyError, match="regressor of action 'a' is a LinearRegression"):
         from_bytes(to_bytes(tree))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "options", "other"),
+    [
+        (
+            "tree.HoeffdingTreeRegressor",
+            [],
+            make_regressor("linear_model.LinearRegression", [], standardise=True, seed=0),
+        ),
+        (
+            "tree.HoeffdingTreeRegressor",
+            [],
+            make_regressor("tree.HoeffdingTreeRegressor", [], standardise=False, seed=0),
+        ),
+        (
+            "linear_model.LinearRegression",
+            [],
+            preprocessing.StandardScaler() | linear_model.LinearRegression(),
+        ),
+        (
+            "ensemble.BaggingRegressor",
+            ["model=linear_model.LinearRegression"],
+            make_regressor(
+                "ensemble.BaggingRegressor",
+                ["model=linear_model.PARegressor"],
+                standardise=True,
+                seed=0,
+            ),
+        ),
+    ],
+)
+def test_another_regressor_within_what_standardises_is_refused(wanted, options, other):
+    policy = RiverRegressor(1, 0, regressor=wanted, options=options)
+    policy.reward_model.models["a"] = other
+    with pytest.raises(PolicyError, match=r"regressor of action 'a' is a .*, not a Pipeline"):
+        from_bytes(to_bytes(policy))
 
 
 @pytest.mark.parametrize("name", ["tree.HoeffdingAdaptiveTreeRegressor", "forest.ARFRegressor"])
