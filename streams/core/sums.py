@@ -3,14 +3,12 @@
 import numpy as np
 
 from schemas.campaign import Campaign
-from schemas.errors import BadRecordError
+from schemas.errors import BadRecordError, PolicyError
 from schemas.learning import LearningUpdate, Sums
 from streams.core.encoding import ContextEncoder, action_set
 from streams.core.policies import ActionPart, Statistics
 
 __all__ = ["added", "packed", "packed_bytes", "sums_in"]
-
-INDEFINITE = 1e-8  # of the trace: an eigenvalue may be so far below 0 by rounding
 
 
 def packed(action: str, half_life_ms: float, sums: Statistics) -> Sums:
@@ -93,17 +91,13 @@ def _checked(one: Sums, dimension: int) -> Statistics:
             f"sums of template {one.action!r} have columns of {sizes[0]} and {sizes[1]} bytes: "
             f"they are not of dimension {dimension}"
         )
-    sums = _unpacked(one, dimension)
-    least = float(np.linalg.eigvalsh(sums.gram)[0])
-    if not np.isfinite(sums.power) or least < -INDEFINITE * max(float(np.trace(sums.gram)), 1e-300):
-        raise BadRecordError(
-            f"sums of template {one.action!r} are no sums of squares: least eigenvalue {least}, "
-            f"power {sums.power}"
-        )
-    return sums
+    try:
+        return _unpacked(one, dimension, trusted=False)
+    except PolicyError as error:
+        raise BadRecordError(f"sums of template {one.action!r}: {error}") from error
 
 
-def _unpacked(one: Sums, dimension: int) -> Statistics:
+def _unpacked(one: Sums, dimension: int, *, trusted: bool = True) -> Statistics:
     return Statistics.from_state(
         {
             "gram": np.frombuffer(one.gram, dtype="<f8").astype(np.float64),
@@ -114,4 +108,5 @@ def _unpacked(one: Sums, dimension: int) -> Statistics:
             "at_ms": one.at_ms,
         },
         dimension,
+        trusted=trusted,
     )

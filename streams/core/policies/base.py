@@ -33,6 +33,18 @@ __all__ = [
     "floored",
 ]
 
+WIDEST = 1_000_000  # columns that a snapshot is believed to be of
+# what a state that does not hang together makes Python raise
+FAILURES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,  # that of endless recursion among them
+    TypeError,
+    ValueError,
+)
+
 
 class Policy(OneAtATime, abc.ABC):
     """A stochastic map from context to actions.
@@ -70,6 +82,7 @@ class Policy(OneAtATime, abc.ABC):
     PARAMETERS: ClassVar[tuple[Parameter, ...]] = ()
     HAS_SCORES: ClassVar[bool] = False  # in units of reward, which a handicap can be taken from
     SHARED: ClassVar[bool] = False  # several threads may decide with one at a time
+    FINITE: ClassVar[bool] = True  # no state of it holds an infinity, or nan
 
     def __init__(
         self,
@@ -327,10 +340,16 @@ class Policy(OneAtATime, abc.ABC):
                 "read it with from_bytes, which finds the policy"
             )
         try:
-            policy = cls(state["d_user"], state["d_action"], **state["parameters"])
-            policy.n_learned = _whole(state["n_learned"])
+            values: dict[str, Any] = dict(checked(cls.name, cls.PARAMETERS, state["parameters"]))
+            d_user, d_action = (
+                _whole(name, state[name], WIDEST) for name in ("d_user", "d_action")
+            )
+            policy = cls(d_user, d_action, **values)
+            policy.n_learned = _whole("n_learned", state["n_learned"])
+            if cls.FINITE:
+                _hold_finite("learned", state["learned"])
             policy._restore(state["learned"])
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        except FAILURES as error:
             raise PolicyError(
                 f"a state of policy {cls.name!r} lacks or garbles {error}: take another snapshot"
             ) from error
@@ -380,7 +399,23 @@ class Policy(OneAtATime, abc.ABC):
             )
 
 
-def _whole(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"n_learned={value!r}")
+def _whole(field: str, value: object, most: float = np.inf) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+        raise PolicyError(
+            f"{field} must be a whole number in [0, {most:g}], got {value!r}: take another snapshot"
+        )
     return value
+
+
+def _hold_finite(field: str, value: object) -> None:
+    """Refuse a state in which any number is infinite or nan, and say where."""
+    match value:
+        case dict():
+            for name, item in value.items():
+                _hold_finite(f"{field}.{name}", item)
+        case list() | tuple():
+            for index, item in enumerate(value):
+                _hold_finite(f"{field}[{index}]", item)
+        case float() | np.ndarray() if not np.isfinite(value).all():
+            worst = np.ravel(value)[~np.isfinite(np.ravel(value))][0]
+            raise PolicyError(f"{field} must be finite, got {worst}: take another snapshot")

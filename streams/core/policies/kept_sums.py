@@ -255,7 +255,7 @@ class KeptSums:
         Raises
         ------
         PolicyError
-            If there are too many, or their dimensions are others.
+            If there are too many, their dimensions are others, or a key is no action's.
         """
         self.at_ms = None if state["at_ms"] is None else int(state["at_ms"])
         self.sums, self.features, self._stack = {}, {}, None
@@ -269,6 +269,8 @@ class KeptSums:
                     f"action {key!r} must have {self.q - 1} features, got "
                     f"{np.size(kept['features'])}: take another snapshot"
                 )
+            if ":" not in key:
+                raise PolicyError(f"{key!r} is no key of an action: take another snapshot")
             self.features[key] = np.array(kept["features"])
 
     def bounded_with(self, keys: Iterable[str]) -> None:

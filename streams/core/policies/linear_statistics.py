@@ -13,6 +13,9 @@ from streams.core.policies.data import Examples, FloatArray, IntArray
 
 __all__ = ["Statistics", "crossed", "statistics_of", "sums_of"]
 
+INDEFINITE = 1e-8  # of the trace: an eigenvalue may be so far below 0 by rounding
+TINY = 1e-292  # the trace that sums of next to nothing are held to
+LARGEST_SUM = 1e100  # no examples add up to that: their features and rewards are bounded
 ROWS = 4096  # features of so many examples are laid out at once: at most 16 MiB
 
 
@@ -134,23 +137,31 @@ class Statistics:
         }
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any], d: int) -> Self:
+    def from_state(cls, state: Mapping[str, Any], d: int, *, trusted: bool = False) -> Self:
         """Take up what :meth:`state` gave.
+
+        ``power`` may be negative: corrections of what was never learned here, or was retired
+        since, take off more than there is.
+
+        Parameters
+        ----------
+        trusted
+            Whether that the sums are sums of squares was checked before, which takes a factoring.
 
         Raises
         ------
         PolicyError
-            If the sums are not of dimension d, not finite, or no sums of squares.
+            If the sums are not of dimension d, of no sane size, or no sums of squares.
         """
         triangle, moment = state["gram"], state["moment"]
         power, weight = float(state["power"]), float(state["weight"])
         fits = np.shape(moment) == (d,) and np.shape(triangle) == (d * (d + 1) // 2,)
-        if not fits or not all(np.isfinite(part).all() for part in (triangle, moment)):
+        if not fits or not all((np.abs(part) <= LARGEST_SUM).all() for part in (triangle, moment)):
             raise PolicyError(
-                f"statistics must be finite and of dimension {d}, got {np.size(moment)}: "
-                "take another snapshot"
+                f"gram and moment must be within ±{LARGEST_SUM:g} and of dimension {d}, "
+                f"got {np.size(moment)}: take another snapshot"
             )
-        if not (np.isfinite(power) and 0.0 <= weight < np.inf and state["n"] >= 0):
+        if not (abs(power) <= LARGEST_SUM and 0.0 <= weight <= LARGEST_SUM and state["n"] >= 0):
             raise PolicyError(
                 f"statistics cannot have power={power}, weight={weight}, n={state['n']}: "
                 "take another snapshot"
@@ -158,6 +169,8 @@ class Statistics:
         gram = np.zeros((d, d))
         gram[_lower(d)] = triangle
         gram = gram + np.tril(gram, -1).T
+        if not trusted:
+            _hold_definite(gram)
         at_ms = None if state["at_ms"] is None else int(state["at_ms"])
         return cls(
             gram=gram,
@@ -237,6 +250,19 @@ def _summed(
         n=int(new.sum()),
         at_ms=newest,
     )
+
+
+def _hold_definite(gram: FloatArray) -> None:
+    trace = float(np.trace(gram))
+    lifted = gram.copy()
+    lifted.flat[:: len(gram) + 1] += INDEFINITE * max(trace, TINY)
+    try:
+        np.linalg.cholesky(lifted)
+    except np.linalg.LinAlgError as error:
+        raise PolicyError(
+            f"gram must be a sum of squares, with no eigenvalue below -{INDEFINITE:g} of its "
+            f"trace {trace}, got {np.linalg.eigvalsh(gram)[0]}: take another snapshot"
+        ) from error
 
 
 @lru_cache(maxsize=8)

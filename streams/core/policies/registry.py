@@ -52,8 +52,8 @@ def policy_class(name: str) -> type[Policy]:
     PolicyError
         If there is none.
     """
-    if name not in POLICIES:
-        raise PolicyError(f"there is no policy {name!r}: {nearest(name, POLICIES)}")
+    if not isinstance(name, str) or name not in POLICIES:  # a snapshot may say anything
+        raise PolicyError(f"there is no policy {name!r}: {nearest(str(name), POLICIES)}")
     return POLICIES[name]
 
 

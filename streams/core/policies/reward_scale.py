@@ -83,6 +83,7 @@ class RewardScale:
         fits = np.shape(self.counts) == (BUCKETS,) and self.version >= 0
         fits &= np.shape(self.ends) == np.shape(self.clips) == (np.size(self.clips),)
         fits &= bool((np.diff(self.ends) > 0).all() and (self.clips > 0.0).all())
+        fits &= bool((np.asarray(self.counts) >= 0).all())
         if not (fits and self.clip > 0.0 and 0.0 < self.scale < np.inf):
             raise PolicyError(
                 f"a reward scale cannot have version={self.version}, clip={self.clip}, "
@@ -175,7 +176,7 @@ class RewardScale:
                 ends=np.array(state["ends"], dtype=np.int64),
                 clips=np.array(state["clips"], dtype=np.float64),
             )
-        except (IndexError, KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, IndexError, KeyError, TypeError, ValueError) as error:
             raise PolicyError(
                 f"a reward scale's state lacks or garbles {error}: take another snapshot"
             ) from error

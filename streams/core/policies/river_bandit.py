@@ -48,6 +48,7 @@ class RiverBandit(Policy):
     'offer'
     """
 
+    FINITE: ClassVar[bool] = False  # River keeps infinities, as where nothing was seen yet
     name: ClassVar[str] = "river-bandit"
     PARAMETERS: ClassVar[tuple[Parameter, ...]] = (
         Parameter(

@@ -48,6 +48,7 @@ class RiverRegressor(ModelPolicy):
     'offer'
     """
 
+    FINITE: ClassVar[bool] = False  # River keeps infinities, as where nothing was seen yet
     name: ClassVar[str] = "river-regressor"
     PARAMETERS: ClassVar[tuple[Parameter, ...]] = (
         Parameter(

@@ -42,7 +42,8 @@ def from_bytes(raw: bytes) -> Policy:
     Raises
     ------
     PolicyError
-        If the bytes are no snapshot, of another format, damaged, or of a policy that is unknown.
+        If the bytes are no snapshot, of another format, damaged, of a policy that is unknown, or
+        of numbers that none can have learned.
     """
     if len(raw) < HEAD.size:
         raise PolicyError(
@@ -66,7 +67,7 @@ def from_bytes(raw: bytes) -> Policy:
     try:
         state = _lively(msgspec.msgpack.decode(body))
         name = state["policy"]
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
+    except (msgspec.DecodeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise PolicyError(
             f"a policy snapshot of {len(raw)} bytes cannot be read ({error}): take another"
         ) from error
@@ -88,7 +89,7 @@ def scale_from_bytes(raw: bytes) -> RewardScale:
     """
     try:
         state = _lively(msgspec.msgpack.decode(raw))
-    except (msgspec.DecodeError, ValueError) as error:
+    except (msgspec.DecodeError, RecursionError, TypeError, ValueError) as error:
         raise PolicyError(
             f"a reward scale of {len(raw)} bytes cannot be read ({error}): take another snapshot"
         ) from error

@@ -1,5 +1,7 @@
+import hashlib
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from schemas.errors import PolicyError
@@ -66,3 +68,13 @@ def test_a_policy_of_another_format_is_refused_with_its_campaign():
     )
     with pytest.raises(PolicyError, match=says):
         policy_of(replace(snapshot, state=older))
+
+
+def test_a_policy_of_numbers_that_none_can_have_learned_is_refused_with_its_campaign():
+    snapshot = frozen(campaign())
+    state = msgspec.msgpack.decode(snapshot.state[22:])
+    body = msgspec.msgpack.encode({**state, "n_learned": float("inf")})
+    signed = snapshot.state[:6] + hashlib.blake2b(body, digest_size=16).digest() + body
+    says = rf"campaign {snapshot.campaign_id}, policy version \d+: n_learned must be a whole number"
+    with pytest.raises(PolicyError, match=says):
+        policy_of(replace(snapshot, state=signed))

@@ -151,6 +151,8 @@ def test_the_state_comes_back(amounts):
         {"clip": -1.0},
         {"quantile": 0.2},
         {"version": -1},
+        {"version": np.inf},
+        {"counts": -5},
         {"buckets": np.array([BUCKETS])},
         {"counts": "many"},
         {"ends": np.array([3, 4])},

@@ -1,4 +1,5 @@
 import hashlib
+import math
 import struct
 
 import msgspec
@@ -6,7 +7,14 @@ import numpy as np
 import pytest
 
 from schemas.errors import PolicyError
-from streams.core.policies import LinearThompson, from_bytes, to_bytes
+from streams.core.policies import (
+    AdaptiveThompson,
+    LinearThompson,
+    SquareCB,
+    create,
+    from_bytes,
+    to_bytes,
+)
 from streams.core.policies.state import FORMAT
 
 
@@ -113,6 +121,115 @@ def other_dimension(state):
 def test_content_that_cannot_be_a_state_is_refused(raw, change):
     with pytest.raises(PolicyError):
         from_bytes(rewritten(raw, change))
+
+
+def array(values) -> dict[str, object]:
+    values = np.asarray(values, dtype="<f8")
+    return {"array": ["<f8", list(values.shape), values.tobytes()]}
+
+
+def put(state, path: str, value) -> None:
+    *way, last = path.split(".")
+    for word in way:
+        state = state[int(word) if isinstance(state, list) else word]
+    if isinstance(state, dict) and path.endswith("key"):
+        state.update({value: state.pop(next(iter(state)))})
+    else:
+        state[last] = value
+
+
+FIRST = "learned.members.0"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("policy", ["a"], r"there is no policy \['a'\]"),
+        ("policy", {"a": 1}, "there is no policy {'a': 1}"),
+        ("d_user", 2**40, r"d_user must be a whole number in \[0, 1e\+06\], got 1099511627776"),
+        ("d_action", True, "d_action must be a whole number"),
+        ("n_learned", math.inf, r"n_learned must be a whole number in \[0, inf\], got inf"),
+        ("parameters", {"seed": -1}, "no parameter 'seed'"),
+        ("parameters", ["draws"], "lacks or garbles"),
+        (f"{FIRST}.since", math.inf, r"learned\.members\[0\]\.since must be finite, got inf"),
+        (f"{FIRST}.since", "often", "lacks or garbles .*often"),
+        (f"{FIRST}.at_ms", -math.inf, r"members\[0\]\.at_ms must be finite, got -inf"),
+        (f"{FIRST}.factors", array([math.inf] * 5), r"\.factors must be finite, got inf"),
+        (f"{FIRST}.factors", array([-1.0] * 5), "precisions must have 5 positive factors"),
+        ("learned.members.4.sizes.by_user", array([1, math.inf, 1]), r"by_user must be finite"),
+        ("learned.log_weights", array([math.nan] * 5), "log_weights must be finite, got nan"),
+        (f"{FIRST}.actions.KEY.features", array([math.nan] * 2), "features must be finite"),
+        (f"{FIRST}.actions.KEY.sums.power", math.nan, "power must be finite, got nan"),
+        (f"{FIRST}.actions.KEY.sums.power", -1e200, r"cannot have power=-1e\+200"),
+        (f"{FIRST}.actions.KEY.sums.weight", 1e200, r"cannot have .*weight=1e\+200"),
+        (f"{FIRST}.actions.KEY.sums.n", "5", "lacks or garbles"),
+        (
+            f"{FIRST}.actions.KEY.sums.gram",
+            array([-5.0] * 10),
+            r"sum of squares, with no eigenvalue below -1e-08 of its trace -20\.0, got -20\.0",
+        ),
+        (
+            f"{FIRST}.actions.KEY.sums.gram",
+            array([1.0, 2.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]),
+            r"gram must be a sum of squares, .*, got -1\.0",
+        ),
+        (f"{FIRST}.actions.KEY.sums.gram", array([1e200] * 10), r"within ±1e\+100"),
+        (f"{FIRST}.actions.key", "spring", "'spring' is no key of an action"),
+    ],
+)
+def test_content_that_none_can_have_learned_is_refused_by_its_field(examples, path, value, says):
+    policy = AdaptiveThompson(3, 2)
+    policy.learn_many(examples())
+    raw = to_bytes(policy)
+    key = next(iter(policy.state()["learned"]["members"][0]["actions"]))
+    with pytest.raises(PolicyError, match=says):
+        from_bytes(rewritten(raw, lambda state: put(state, path.replace("KEY", key), value)))
+
+
+@pytest.mark.parametrize("model", ["linear", "disjoint-linear", "logistic"])
+def test_sums_that_are_no_sums_of_squares_are_refused_of_every_model(examples, model):
+    policy = SquareCB(3, 2, model=model)
+    policy.learn_many(examples())
+
+    def negative(state):
+        sums = state["learned"]
+        if "actions" in sums:
+            sums = next(iter(sums["actions"].values()))["sums"]
+        sums["gram"] = array(np.full(sums["gram"]["array"][1], -5.0))
+
+    with pytest.raises(PolicyError, match="gram must be a sum of squares"):
+        from_bytes(rewritten(to_bytes(policy), negative))
+
+
+def test_a_state_nested_without_end_is_refused():
+    for body in (b"\x91" * 100_000, b"\x91" * 900 + b"\xc0"):
+        head = struct.pack(
+            "<4sH16s", b"GWPS", FORMAT, hashlib.blake2b(body, digest_size=16).digest()
+        )
+        with pytest.raises(PolicyError, match="cannot be read"):
+            from_bytes(head + body)
+
+
+def test_corrections_of_what_was_never_learned_here_make_an_honest_snapshot(
+    examples, part, contexts, decide
+):
+    chunk = examples()
+    for name in ("adaptive-thompson", "linear-thompson"):
+        policy = create(name, {}, 3, 2)
+        policy.learn_many(part(chunk, ~chunk.is_new & (chunk.previous**2 > chunk.rewards**2)))
+        sums = next(iter(statistics_in(policy.state()["learned"])))
+        assert sums["power"] < 0.0
+        again = from_bytes(to_bytes(policy))
+        np.testing.assert_array_equal(decide(again), decide(policy))
+        assert np.isfinite(decide(again)).all()
+
+
+def statistics_in(learned):
+    if isinstance(learned, dict) and "power" in learned:
+        yield learned
+    elif isinstance(learned, dict | list):
+        for item in learned.values() if isinstance(learned, dict) else learned:
+            yield from statistics_in(item)
 
 
 def test_an_unchanged_content_is_read(raw):
