@@ -10,7 +10,7 @@ from schemas.errors import PolicyError
 from streams.core.policies.action_parts import ActionPart
 from streams.core.policies.data import BoolArray, Examples, FloatArray, IntArray
 from streams.core.policies.linear_statistics import Statistics, sums_of
-from streams.core.policies.sum_keys import action_of, key_of, retired_key
+from streams.core.policies.sum_keys import action_of, is_key, key_of, retired_key
 
 __all__ = ["LARGEST_DISJOINT", "MOST_RETIRED", "KeptSums", "Stack", "bounded_actions"]
 
@@ -269,7 +269,7 @@ class KeptSums:
                     f"action {key!r} must have {self.q - 1} features, got "
                     f"{np.size(kept['features'])}: take another snapshot"
                 )
-            if ":" not in key:
+            if not is_key(key):
                 raise PolicyError(f"{key!r} is no key of an action: take another snapshot")
             self.features[key] = np.array(kept["features"])
 

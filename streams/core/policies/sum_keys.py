@@ -8,7 +8,9 @@ import numpy as np
 from schemas.hashing import id_hash
 from streams.core.policies.data import ActionSet, Examples, IntArray
 
-__all__ = ["action_keys", "action_of", "key_of", "keys_of", "retired_key"]
+__all__ = ["action_keys", "action_of", "is_key", "key_of", "keys_of", "retired_key"]
+
+RETIRED = "retired-"
 
 
 def keys_of(examples: Examples) -> dict[str, IntArray]:
@@ -35,7 +37,12 @@ def action_of(key: str) -> str:
 
 def retired_key(key: str) -> str:
     """Give the key under which sums of a retired action go on; the key itself if it is one."""
-    return f"retired-{id_hash(key):x}" if action_of(key) else key
+    return f"{RETIRED}{id_hash(key):x}" if action_of(key) else key
+
+
+def is_key(key: str) -> bool:
+    """Whether this is a key of sums: of an action or of a retired one."""
+    return bool(action_of(key)) or key.startswith(RETIRED)
 
 
 @lru_cache(maxsize=4096)
