@@ -80,7 +80,7 @@ class HierarchicalLinear(PlanModel):
 
     def learn_rows(self, examples: Examples, rows: Mapping[str, IntArray]) -> None:
         """Learn examples whose rows were sorted by action."""
-        self.kept.learn(examples, self.kept.laid_aside(rows, examples.is_new))
+        self.kept.learn(examples, self.kept.laid_aside(rows, examples))
         self._since += int(examples.is_new.sum())
         self._hierarchy = None
 

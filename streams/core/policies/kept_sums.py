@@ -8,7 +8,7 @@ import numpy as np
 
 from schemas.errors import PolicyError
 from streams.core.policies.action_parts import ActionPart
-from streams.core.policies.data import BoolArray, Examples, FloatArray, IntArray
+from streams.core.policies.data import Examples, FloatArray, IntArray
 from streams.core.policies.linear_statistics import Statistics, sums_of
 from streams.core.policies.sum_keys import action_of, is_key, key_of, retired_key
 
@@ -189,19 +189,20 @@ class KeptSums:
         for key in sorted(key for key in self.sums if action_of(key) in actions):
             self._add(retired_key(key), self.features.pop(key), self.sums.pop(key))
 
-    def laid_aside(self, rows: Mapping[str, IntArray], is_new: BoolArray) -> Mapping[str, IntArray]:
+    def laid_aside(
+        self, rows: Mapping[str, IntArray], examples: Examples
+    ) -> Mapping[str, IntArray]:
         """Lay corrections of retired actions to the sums that were set aside.
 
         Where a name has sums of its own again, they are added to these; where what they correct
         was folded already, they are left out: how much of it was an action's own is not known
-        any more.
+        any more. Corrections of sends that are new here stay with these: a name may be that of a
+        template which was retired, here or where this began.
 
         Parameters
         ----------
         rows
-            Rows of examples by :func:`~streams.core.policies.sum_keys.keys_of`.
-        is_new
-            Which examples are no corrections, (n,).
+            Rows of the examples by :func:`~streams.core.policies.sum_keys.keys_of`.
         """
         if self.taught is None and all(action_of(key) for key in self.sums):
             return rows
@@ -211,9 +212,12 @@ class KeptSums:
             if key in self.sums or (self.taught is None and aside not in self.sums):
                 found[key] = mine
                 continue
-            parts = {key: mine[is_new[mine]]}
+            new = mine[examples.is_new[mine]]
+            since_ms = examples.at_ms[new].min() if len(new) else np.iinfo(np.int64).max
+            own = examples.at_ms[mine] >= since_ms
+            parts = {key: mine[own]}
             if aside in self.sums:
-                parts[aside] = mine[~is_new[mine]]
+                parts[aside] = mine[~own]
             found.update({one: part for one, part in parts.items() if len(part)})
         return dict(sorted(found.items()))
 

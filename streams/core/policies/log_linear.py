@@ -79,7 +79,7 @@ class LogLinear(HierarchicalLinear):
 
     def learn_rows(self, examples: Examples, rows: Mapping[str, IntArray]) -> None:
         """Learn examples whose rows were sorted by action."""
-        rows = self.kept.laid_aside(rows, examples.is_new)
+        rows = self.kept.laid_aside(rows, examples)
         self.kept.bounded_with(rows)
         told = np.where(examples.is_new, 0.0, examples.previous)
         if min(examples.rewards.min(), told.min()) < 0.0:

@@ -98,7 +98,7 @@ class RewardScale:
         """
         place = int(np.searchsorted(self.ends, wave))
         clip = self.clip if place == len(self.ends) else self.clips[place]
-        small: FloatArray = np.clip(rewards, -clip, clip) / self.scale
+        small: FloatArray = np.clip(np.clip(rewards, -clip, clip) / self.scale, -LARGEST, LARGEST)
         return small
 
     def observed(self, rewards: FloatArray, previous: FloatArray) -> Self:

@@ -10,6 +10,7 @@ from streams.core.policies.beliefs import Beliefs
 from streams.core.policies.hierarchical_linear import HierarchicalLinear
 from streams.core.policies.kept_sums import MOST_RETIRED
 from streams.core.policies.log_linear import LogLinear
+from streams.core.policies.sum_keys import action_of
 
 DAY_MS = 86_400_000
 MODELS = [HierarchicalLinear, LogLinear]
@@ -264,6 +265,43 @@ def test_corrections_of_what_was_folded_are_left_out(model_of, contexts):
     before = model.expected(contexts, new)
     model.learn(replace(chunk, rewards=1.0 - chunk.rewards, previous=chunk.rewards))
     np.testing.assert_array_equal(model.expected(contexts, new), before)
+
+
+@pytest.mark.parametrize("model_of", MODELS)
+@pytest.mark.parametrize("number", [4, MANY])  # kept apart, and folded
+def test_corrections_that_come_with_a_names_first_sends_are_of_these(number, model_of):
+    """Whatever of that name was retired, here or where this began."""
+    world = World(clicks=True)
+    season = world.templates(number)
+    new = ActionSet(ids=season.ids[:1], features=season.features[:1])
+    heir, apart = (model_of(3, 2, Beliefs()) for _ in range(2))
+    source = model_of(3, 2, Beliefs())
+    source.learn(world.sends(season, 1_000))
+    source.retire(season.ids)
+    sent = world.sends(new, 200, day=9)
+    corrected = replace(sent, rewards=np.ones(200), previous=sent.rewards).taking(slice(0, 60))
+    for one in (heir, apart):
+        one.warm_start(source, 1.0)
+    before = {key: heir.kept.sums[key].moment.copy() for key in heir.kept.sums}
+    heir.learn(together(sent, corrected))
+    apart.learn(sent)
+    apart.learn(corrected)
+    (key,) = heir.kept.sums.keys() - before
+    assert action_of(key) == new.ids[0]
+    if model_of is LogLinear:
+        assert heir.came[key] == apart.came[key] == (60 + sent.rewards[60:].sum(),) * 2
+    else:
+        np.testing.assert_allclose(heir.kept.sums[key].moment, apart.kept.sums[key].moment)
+        for retired, moment in before.items():
+            np.testing.assert_array_equal(heir.kept.sums[retired].moment, moment)
+
+
+def together(one: Examples, other: Examples) -> Examples:
+    columns = {
+        name: np.concatenate([getattr(one, name), getattr(other, name)])
+        for name in ("contexts", "action_features", "rewards", "previous", "at_ms")
+    }
+    return Examples(actions=one.actions + other.actions, **columns)
 
 
 @pytest.mark.parametrize("model_of", MODELS)

@@ -5,6 +5,7 @@ import pytest
 
 from schemas.errors import PolicyError
 from streams.core.policies import Examples, LinearThompson, RewardScale
+from streams.core.policies.data import LARGEST
 from streams.core.policies.reward_scale import ACCURACY, BUCKETS, MOST_CLIPS
 
 
@@ -142,6 +143,13 @@ def test_the_state_comes_back(amounts):
     assert again.state().keys() == scale.state().keys()
     np.testing.assert_equal(again.state(), scale.state())
     assert again.advanced(4).clip == scale.advanced(4).clip
+
+
+def test_what_was_clipped_far_above_todays_unit_can_still_be_learned():
+    scale = seen([5e6] * 10).advanced(0)
+    tiny = np.full(100_000, 1e-3)
+    scale = scale.observed(tiny, np.full(len(tiny), np.nan)).advanced(1)
+    assert scale.transformed(np.array([5e6, -5e6]), 0).tolist() == [LARGEST, -LARGEST]
 
 
 @pytest.mark.parametrize(
