@@ -6,6 +6,7 @@ each looked up in a table and never by its name; the rest are classes whose obje
 numbers, each other, and what is on that list.
 """
 
+import collections
 import functools
 import importlib
 import statistics
@@ -14,11 +15,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 from river import (
     bandit,
     compose,
     drift,
+    dummy,
     ensemble,
+    facto,
     forest,
     linear_model,
     metrics,
@@ -38,14 +42,18 @@ from river.forest.online_extra_trees import (
     ExtraTrees,
     SubBaggingSampler,
 )
+from river.rules.amrules import AdaptiveRegressor, MeanRegressor
+from river.rules.base import NumericLiteral
 from river.tree.splitter.ebst_splitter import EBSTNode
 from river.tree.splitter.nominal_splitter_reg import NominalSplitterReg
 from river.utils.vectordict import euclidean_distance_tuple
 
 from schemas.errors import PolicyError
+from streams.core.policies.river_rules import AMRules, Rule
 
 __all__ = [
     "RANDOM",
+    "RANDOM_STATE",
     "RUST_STATEFUL",
     "RUST_VECTOR",
     "class_of",
@@ -53,6 +61,7 @@ __all__ = [
     "method_of",
     "name_of",
     "partial_of",
+    "partial_parts",
     "slots_of",
     "vector_factory",
 ]
@@ -65,6 +74,8 @@ RUST_STATEFUL: tuple[type, ...] = (
 )
 # the generator that River's objects hold; what is drawn here is drawn from numpy's
 RANDOM: type = type(proba.Beta()._rng)
+# and numpy's old one, which factors begin by
+RANDOM_STATE: type = np.random.RandomState
 
 
 def _named(things: Iterable[Any]) -> Mapping[str, Any]:
@@ -82,19 +93,27 @@ CLASSES = _named(
         *(bandit.ThompsonSampling, bandit.UCB),
         compose.Pipeline,
         drift.ADWIN,
+        dummy.StatisticRegressor,
         *(ensemble.BaggingRegressor, ensemble.EWARegressor, ensemble.SRPRegressor),
         BaseSRPRegressor,
+        *(facto.FFMRegressor, facto.FMRegressor, facto.FwFMRegressor, facto.HOFMRegressor),
         *(forest.AMFRegressor, forest.ARFRegressor, forest.OXTRegressor),
         *(BaseTreeRegressor, ETRegressor, BaggingSampler, ConstantSampler, SubBaggingSampler),
         *(linear_model.BayesianLinearRegression, linear_model.LinearRegression),
         linear_model.PARegressor,
         *(metrics.MAE, metrics.MSE),
         *(neighbors.KNNRegressor, neighbors.LazySearch),
-        *(optim.SGD, optim.initializers.Zeros, optim.schedulers.Constant),
-        *(optim.losses.EpsilonInsensitiveHinge, optim.losses.Squared),
-        *(preprocessing.StandardScaler, preprocessing.TargetStandardScaler),
+        *(optim.AMSGrad, optim.AdaBound, optim.AdaDelta, optim.AdaGrad, optim.AdaMax, optim.Adam),
+        *(optim.FTRLProximal, optim.Momentum, optim.Nadam, optim.NesterovMomentum, optim.Newton),
+        *(optim.RMSProp, optim.SGD),
+        *(optim.initializers.Normal, optim.initializers.Zeros, optim.schedulers.Constant),
+        *(optim.losses.Absolute, optim.losses.Cauchy, optim.losses.EpsilonInsensitiveHinge),
+        *(optim.losses.Huber, optim.losses.Poisson, optim.losses.Quantile, optim.losses.Squared),
+        *(preprocessing.StandardScaler, preprocessing.TargetMinMaxScaler),
+        preprocessing.TargetStandardScaler,
         *(proba.Beta, proba.Gaussian),
-        *(stats.Cov, stats.EWMean, stats.Mean, stats.Var),
+        *(AMRules, Rule, AdaptiveRegressor, MeanRegressor, NumericLiteral),
+        *(stats.Cov, stats.EWMean, stats.Max, stats.Mean, stats.Min, stats.Var),
         statistics.NormalDist,
         *RUST_STATEFUL,
     )
@@ -113,10 +132,15 @@ FUNCTIONS = _named(
         euclidean_distance_tuple,
     )
 )
+# what is called with arguments of its own, and nowhere else
+PARTIALS: Mapping[Any, str] = MappingProxyType(
+    {stats.Var: "var", collections.defaultdict: "fields"}
+)
 METHODS: Mapping[type, tuple[str, ...]] = MappingProxyType(
     {
         bandit.ThompsonSampling: ("_clone_reward_obj_with_seed",),
         linear_model.PARegressor: ("_calc_tau_1", "_calc_tau_2"),
+        preprocessing.TargetMinMaxScaler: ("_scale", "_unscale"),
         preprocessing.TargetStandardScaler: ("_scale", "_unscale"),
         proba.Beta: ("clone",),
         proba.Gaussian: ("clone",),
@@ -202,21 +226,50 @@ def method_of(owner: object, name: str) -> types.MethodType:
     return types.MethodType(getattr(kind, name), owner)
 
 
-def partial_of(function: Any, arguments: Sequence[Any]) -> functools.partial[float]:
-    """Give the function of no arguments that gives a number: what Exp3 weighs a new action by.
+def partial_of(function: Any, arguments: Sequence[Any]) -> functools.partial[Any]:
+    """Give a function that a dictionary fills itself by, made with what it is called with.
+
+    There are four: float of one number, which Exp3 and factorization machines weigh what is new
+    by; the statistics of a rule's new feature, ``"var"``; the factors of a new feature, drawn by a
+    Normal, and a dictionary of those by field or degree, ``"fields"``.
 
     Raises
     ------
     PolicyError
-        If it is of another function, or of anything but one number.
+        If it is another.
     """
-    if function is not float or [type(one) for one in arguments] not in ([int], [float]):
-        raise PolicyError(
-            f"a snapshot cannot hold a partial {getattr(function, '__qualname__', function)} of "
-            f"{list(arguments)}: "
-            "River's models need none but float of one number"
-        )
-    return functools.partial(float, *arguments)
+    match function, list(arguments):
+        case type(), [number] if function is float and type(number) in (int, float):
+            return functools.partial(float, number)
+        case "var", []:
+            return functools.partial(stats.Var)
+        case optim.initializers.Normal(), [int() as shape] if type(shape) is int and shape > 0:
+            return functools.partial(function, shape=shape)
+        case "fields", [functools.partial(func=optim.initializers.Normal()) as one]:
+            return functools.partial(collections.defaultdict, one)
+    raise PolicyError(
+        f"a snapshot cannot hold a partial {getattr(function, '__qualname__', function)} of "
+        f"{list(arguments)}: River's models need none but float of one number, and what a rule or "
+        "a factorization machine begins a feature by"
+    )
+
+
+def partial_parts(made: functools.partial[Any]) -> list[Any]:
+    """Give what :func:`partial_of` makes a partial of.
+
+    Raises
+    ------
+    PolicyError
+        If it would make another.
+    """
+    function: Any = made.func
+    if function in PARTIALS:
+        function = PARTIALS[function]
+    parts = [function, *made.args, *made.keywords.values()]
+    again = partial_of(function, parts[1:])
+    if (again.args, again.keywords) != (made.args, made.keywords):
+        raise PolicyError(f"a snapshot cannot hold {made}: its arguments have other names")
+    return parts
 
 
 def vector_factory(made: Any) -> Any:

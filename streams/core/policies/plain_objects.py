@@ -14,13 +14,14 @@ import numpy as np
 from schemas.errors import PolicyError
 from streams.core.policies.known_types import (
     RANDOM,
+    RANDOM_STATE,
     RUST_STATEFUL,
     RUST_VECTOR,
     class_of,
     function_of,
     method_of,
     name_of,
-    partial_of,
+    partial_parts,
     slots_of,
     vector_factory,
 )
@@ -97,14 +98,16 @@ class _Writer:
         if kind is collections.deque:
             return ["deque", value.maxlen, *self._refs(value)]
         if kind is functools.partial:
-            partial_of(value.func, [*value.args, *value.keywords])
-            return ["partial", *self._refs([value.func, *value.args])]
+            return ["partial", *self._refs(partial_parts(value))]
         return ["default", self._ref(value.default_factory), *self._pairs(value)]
 
     def _object_node(self, value: Any, kind: type) -> list[object]:
         if kind is RANDOM:
             version, words, gauss = value.getstate()
             return ["random", version, np.array(words, dtype=np.int64), gauss]
+        if kind is RANDOM_STATE:
+            _, words, position, has_gauss, gauss = value.get_state()
+            return ["random-state", words.astype(np.int64), position, has_gauss, gauss]
         if kind is RUST_VECTOR:
             data, factory, mask, _ = value.__reduce__()[1]
             if mask is not None:

@@ -8,10 +8,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from river import optim
 
 from schemas.errors import PolicyError
 from streams.core.policies.known_types import (
     RANDOM,
+    RANDOM_STATE,
     RUST_STATEFUL,
     RUST_VECTOR,
     class_of,
@@ -28,6 +30,7 @@ __all__ = ["from_plain"]
 FAILURES = (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError)
 # what a dictionary may fill itself by: of these, the nodes can only make what is known
 FACTORIES = (type, functools.partial, types.MethodType, types.NoneType)
+WORDS = 624  # of a Mersenne twister's state
 # what is empty at first and filled when all are there, so that circles close
 EMPTY: dict[str, Any] = {
     "list": list,
@@ -94,7 +97,7 @@ class _Reader:
             case ["method", owner, str(name)]:
                 made = method_of(self._value(owner), name)
             case ["partial", function, *arguments]:
-                made = partial_of(self._value(function), arguments)
+                made = partial_of(self._value(function), [self._value(one) for one in arguments])
             case ["vector", factory, None, *items]:
                 made = RUST_VECTOR(dict(self._pairs(items)), vector_factory(self._value(factory)))
             case _:
@@ -148,7 +151,7 @@ def _is_kept(kind: type, name: str) -> bool:
 
 
 def _factory(made: Any) -> Any:
-    if not isinstance(made, FACTORIES):
+    if not isinstance(made, FACTORIES) and type(made) is not optim.initializers.Zeros:
         raise PolicyError(
             f"a snapshot holds no dictionary that fills itself by a {type(made).__name__}"
         )
@@ -167,6 +170,11 @@ def _leaf(node: Sequence[Any]) -> Any:
         case ["random", version, words, gauss]:
             made = RANDOM()
             made.setstate((version, tuple(words.tolist()), gauss))
+        case ["random-state", words, int(position), int(has_gauss), float(gauss)] if (
+            words.shape == (WORDS,) and 0 <= position <= WORDS  # numpy checks neither
+        ):
+            made = RANDOM_STATE(0)
+            made.set_state(("MT19937", words.astype(np.uint32), position, has_gauss, gauss))
         case ["rust", str(name), list(arguments), str(data)] if class_of(name) in RUST_STATEFUL:
             made = class_of(name)(*arguments)
             _take_up(made, bytes.fromhex(data))

@@ -19,6 +19,8 @@ from streams.core.policies.shared_linear import with_constant
 __all__ = ["VIEWS", "RiverModel"]
 
 VIEWS = ("user", "both", "crossed")
+# factors that grow beyond a float end as what is not believed: nothing to warn of each time
+RUNS_AWAY = np.errstate(over="ignore", invalid="ignore")
 ALL = ""  # the key of the one model where actions share it
 
 
@@ -70,6 +72,7 @@ class RiverModel(RewardModel):
         """Whether each action has a regressor of its own."""
         return self._view == "user"
 
+    @RUNS_AWAY
     def learn(self, examples: Examples) -> None:
         """Learn examples one after the other, in their order.
 
@@ -96,6 +99,7 @@ class RiverModel(RewardModel):
                     f"{examples.rewards[index]} ({error}): choose another regressor"
                 ) from error
 
+    @RUNS_AWAY
     def expected(self, contexts: FloatArray, actions: ActionSet) -> FloatArray:
         """Give predictions, (n, n_actions)."""
         expected = np.full((len(contexts), len(actions)), self._base_reward)

@@ -26,7 +26,9 @@ class RiverRegressor(ModelPolicy):
 
     Examples are learned one after the other in the order of the log: in another order, a
     regressor is another. Corrections are not exact. It cannot be warm-started. Of River's Bayesian
-    regression only the mean is used: its ``with_dist`` adds the noise to the spread.
+    regression only the mean is used: its ``with_dist`` adds the noise to the spread. Which
+    regressors there are, what they can be made of, and which are left out and why:
+    :mod:`~streams.core.policies.river_parts`.
 
     Parameters
     ----------
@@ -55,13 +57,13 @@ class RiverRegressor(ModelPolicy):
             name="regressor",
             kind="str",
             default="linear_model.BayesianLinearRegression",
-            doc="a regressor of river's linear_model, tree, neighbors, ensemble or forest",
+            doc="a regressor of River's for one target, as tree.HoeffdingTreeRegressor",
         ),
         Parameter(
             name="options",
             kind="list",
             default=[],
-            doc="the regressor's parameters as name=value, the value in JSON",
+            doc="its parameters as name=value: numbers, words, or parts as optim.Adam(lr=0.01)",
         ),
         Parameter(
             name="view",

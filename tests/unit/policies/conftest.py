@@ -97,6 +97,18 @@ CASES = {name: (name, SETTINGS.get(name, {})) for name in sorted(POLICIES)} | {
             "options": ["model=linear_model.LinearRegression", "n_models=3"],
         },
     ),
+    "river-regressor/adam": (
+        "river-regressor",
+        {
+            "regressor": "linear_model.LinearRegression",
+            "options": ["optimizer=optim.Adam(lr=0.01)", "loss=optim.losses.Huber"],
+        },
+    ),
+    "river-regressor/factors": (
+        "river-regressor",
+        {"regressor": "facto.FMRegressor", "options": ["n_factors=2"], "view": "both"},
+    ),
+    "river-regressor/rules": ("river-regressor", {"regressor": "rules.AMRules", "view": "both"}),
     "river-bandit/epsilon": ("river-bandit", {"bandit": "EpsilonGreedy", "reward": "mean"}),
     "river-bandit/ucb": ("river-bandit", {"bandit": "UCB", "reward": "mean", "delta": 0.1}),
     "river-bandit/bayes": ("river-bandit", {"bandit": "BayesUCB"}),

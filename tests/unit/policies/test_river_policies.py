@@ -165,6 +165,8 @@ def played(n: int, seed: int = 0) -> Examples:
         ("tree.HoeffdingTreeRegressor", "user"),
         ("neighbors.KNNRegressor", "both"),
         ("forest.AMFRegressor", "both"),
+        ("facto.FMRegressor", "both"),
+        ("rules.AMRules", "user"),
     ],
 )
 def test_a_regressor_finds_out_who_likes_what(regressor, view):
@@ -194,8 +196,15 @@ def test_corrections_may_be_left_out():
         assert policy.n_learned == 0
 
 
-def test_a_model_that_ran_away_is_not_believed():
-    policy = RiverRegressor(1, 0, standardise=False, base_reward=0.1)
+@pytest.mark.parametrize(
+    "regressor",
+    [
+        "linear_model.BayesianLinearRegression",
+        *("facto.FFMRegressor", "facto.FMRegressor", "facto.FwFMRegressor", "facto.HOFMRegressor"),
+    ],
+)
+def test_a_model_that_ran_away_is_not_believed(regressor):
+    policy = RiverRegressor(1, 0, regressor=regressor, standardise=False, base_reward=0.1)
     n = 60
     policy.learn_many(
         Examples(

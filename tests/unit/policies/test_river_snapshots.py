@@ -2,7 +2,6 @@
 
 import builtins
 import contextlib
-import inspect
 import itertools
 
 import msgspec
@@ -25,9 +24,11 @@ from streams.core.policies.plain_objects import as_plain
 from streams.core.policies.plain_reader import from_plain
 from streams.core.policies.river_arms import BANDITS, REWARDS
 from streams.core.policies.river_catalogue import REGRESSORS, make_regressor
+from streams.core.policies.river_parts import LOSSES, OPTIMIZERS
 from streams.core.policies.state import _lively, _plain
 
 NEEDS = {
+    "dummy.StatisticRegressor": ["statistic=stats.Mean"],
     "ensemble.BaggingRegressor": ["model=tree.HoeffdingTreeRegressor", "n_models=2"],
     "ensemble.EWARegressor": [
         'models=["linear_model.LinearRegression", "linear_model.PARegressor"]'
@@ -36,10 +37,29 @@ NEEDS = {
     "forest.AMFRegressor": ["n_estimators=2"],
     "forest.ARFRegressor": ["n_models=2"],
     "forest.OXTRegressor": ["n_models=2"],
+    "preprocessing.TargetMinMaxScaler": ["regressor=linear_model.PARegressor"],
+    "preprocessing.TargetStandardScaler": ["regressor=linear_model.PARegressor"],
+    # rules that are made, and dropped again, within what a test learns
+    "rules.AMRules": ["n_min=20", "delta=0.5", "tau=0.5", "anomaly_threshold=-5"],
 }
 CANNOT_TAKE_A_CONSTANT = "tree.SGTRegressor"  # it divides by how far a feature spreads
 # what changes the classes, functions and methods that a regressor keeps
 ODD = [
+    ("dummy.StatisticRegressor", ["statistic=stats.EWMean(fading_factor=0.1)"]),
+    ("ensemble.BaggingRegressor", ["model=forest.ARFRegressor(n_models=2)", "n_models=2"]),
+    ("facto.FMRegressor", ["n_factors=3", "latent_optimizer=optim.Adam", "l2_latent=0.1"]),
+    ("facto.HOFMRegressor", ["degree=2", "l1_weight=0.01"]),
+    ("rules.AMRules", ["n_min=20", "delta=0.5", "tau=0.5", "pred_type=mean"]),
+    (
+        "rules.AMRules",
+        ["n_min=20", "delta=0.5", "tau=0.5", "pred_type=model", "ordered_rule_set=false"],
+    ),
+    *(
+        ("linear_model.LinearRegression", [f"optimizer={name}", "intercept_lr=0.05"])
+        for name in sorted(OPTIMIZERS)
+    ),
+    ("linear_model.LinearRegression", ["optimizer=optim.AdaBound(lr=0.01, final_lr=0.2)"]),
+    *(("linear_model.LinearRegression", [f"loss={name}"]) for name in sorted(LOSSES)),
     ("forest.ARFRegressor", ["n_models=2", "leaf_prediction=model"]),
     (
         "forest.OXTRegressor",
@@ -156,19 +176,6 @@ def test_every_bandits_snapshot_is_read_and_decides_the_same(bandit, reward):
     assert_read_back_alike(RiverBandit(2, 1, bandit=bandit, reward=reward))
 
 
-def test_the_regressors_of_one_target_are_found():
-    assert {
-        "linear_model.LinearRegression",
-        "linear_model.BayesianLinearRegression",
-        "tree.HoeffdingTreeRegressor",
-        "neighbors.KNNRegressor",
-        "ensemble.BaggingRegressor",
-        "forest.ARFRegressor",
-    } <= set(REGRESSORS)
-    assert "tree.iSOUPTreeRegressor" not in REGRESSORS
-    assert all(inspect.isclass(kind) for kind in REGRESSORS.values())
-
-
 @pytest.mark.parametrize(
     ("params", "says"),
     [
@@ -184,6 +191,38 @@ def test_the_regressors_of_one_target_are_found():
             r"cannot learn with .*optimizer=3",
         ),
         ({"regressor": "ensemble.BaggingRegressor"}, r"cannot be made with .*model"),
+        (
+            {"regressor": "ensemble.BaggingRegressor", "options": ["model=ensemble.EWARegressor"]},
+            r"ensemble.EWARegressor cannot be made with .*models",
+        ),
+        (
+            {"regressor": "ensemble.BaggingRegressor", "options": ["model=Hoeffding"]},
+            r"cannot be made with model=Hoeffding: give one of .*facto.FMRegressor",
+        ),
+        *(
+            ({"regressor": "linear_model.LinearRegression", "options": [option]}, says)
+            for option, says in (
+                ("optimizer=optim.Adamm", "optimizer=optim.Adamm: give one of .*optim.Adam,"),
+                ("optimizer=Adam", "give one of optim.AMSGrad, optim.AdaBound, .*, optim.SGD"),
+                ("optimizer=optim.Averager", "optimizer=optim.Averager: give one of"),
+                ("optimizer=optim.losses.Huber", "optimizer=optim.losses.Huber: .*optim.Adam"),
+                ("optimizer=optim.Adam(rate=1)", "optim.Adam cannot be made with .*'rate'"),
+                ("optimizer=optim.Adam(0.1)", "only name=value stands between the brackets"),
+                ("optimizer=optim.Adam(**1)", "only name=value stands between the brackets"),
+                ("optimizer=optim.Adam(lr=)", "cannot be read"),
+                (f"optimizer={'optim.Adam(lr=' * 99}1{')' * 99}", "more than 20 parts in one"),
+                (f"l2={'[' * 99_999}", "cannot learn with"),
+                ("optimizer=optim.Adam(lr=1 + x)", "cannot be read"),
+                ("optimizer=optim.Adam(lr=much)", "cannot learn with"),
+                ("optimizer=optim.Adam(lr=optim.Adam)", "lr=optim.Adam: of parts"),
+                ("optimizer=(lambda: 1)(x=1)", "cannot be made with"),
+                ("loss=Huber", "give one of optim.losses.Absolute, .*, optim.losses.Squared"),
+                ("loss=optim.losses.Log", "loss=optim.losses.Log: "),
+                ("l2=__import__('os').system(x='ls')", "cannot be made with|cannot learn"),
+            )
+        ),
+        ({"regressor": "multioutput.RegressorChain"}, "it learns several targets"),
+        ({"regressor": "river.compat.SKL2RiverRegressor"}, "another library's model"),
         ({"view": "users"}, "'view' cannot be 'users': did you mean 'user'"),
         ({"explore": "thompson"}, "'explore' cannot be 'thompson'"),
     ],
@@ -284,6 +323,8 @@ def test_a_name_that_was_only_imported_is_not_found():
 
 MEAN = ["object", "river.stats.mean:Mean"]
 ALL_MODES = ["name", "river.forest.online_extra_trees:ExtraTrees._detection_mode_all"]
+NORMAL = ["object", "river.optim.initializers:Normal"]
+WORDS = np.zeros(624, dtype=np.int64)
 FLOAT, BETA = ["name", "builtins:float"], ["name", "river.proba.beta:Beta"]
 
 
@@ -359,6 +400,21 @@ FLOAT, BETA = ["name", "builtins:float"], ["name", "river.proba.beta:Beta"]
         [["partial", [1]], FLOAT],
         [["partial", [1], "1.0"], FLOAT],
         [["partial", [1], 1.0, 2.0], FLOAT],
+        [["partial", [1], True], FLOAT],
+        [["partial", "var", 1.0]],
+        [["partial", "Var"]],
+        [["partial", "fields", [1]], FLOAT],
+        [["partial", "fields", [1]], ["partial", [2], 1.0], FLOAT],
+        [["partial", "fields", [0]]],
+        [["partial", [1], 0], NORMAL],
+        [["partial", [1], True], NORMAL],
+        [["partial", [1], 2, 2], NORMAL],
+        [["partial", [1], 2], MEAN],
+        [["default", [1]], NORMAL],
+        [["random-state", WORDS[:-1], 0, 0, 0.0]],
+        [["random-state", WORDS, 625, 0, 0.0]],
+        [["random-state", WORDS, -1, 0, 0.0]],
+        [["random-state", WORDS.tolist(), 0, 0, 0.0]],
         [["partial", [1], [2]], FLOAT, ["list"]],
         [["partial", [1], "x", 1.0], ["method", [2], "clone"], MEAN],
         [["partial", [1], "x"], ["method", [2], "__setitem__"], ["dict"]],
@@ -487,7 +543,13 @@ def test_another_regressor_within_what_standardises_is_refused(wanted, options, 
         from_bytes(to_bytes(policy))
 
 
-@pytest.mark.parametrize("name", ["tree.HoeffdingAdaptiveTreeRegressor", "forest.ARFRegressor"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("tree.HoeffdingAdaptiveTreeRegressor", "forest.ARFRegressor"),
+        *("facto.FFMRegressor", "facto.FwFMRegressor", "rules.AMRules"),
+    ],
+)
 def test_nodes_that_were_changed_are_read_or_refused_and_nothing_else(name):
     model = make_regressor(name, NEEDS.get(name, []), standardise=True, seed=1)
     for x, y in stream(60):
