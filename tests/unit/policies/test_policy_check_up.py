@@ -63,7 +63,7 @@ def test_learning_a_chunk_is_learning_one_by_one(fresh, examples, part, decide):
     for row in range(len(chunk)):
         singly.learn_many(part(chunk, slice(row, row + 1)))
     assert at_once.n_learned == singly.n_learned == int(chunk.is_new.sum())
-    if at_once.chunks_matter:
+    if at_once.chunks_matter:  # how much: tests/unit/policies/test_chunks.py
         return
     np.testing.assert_allclose(flat(at_once.state()), flat(singly.state()), rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(decide(at_once), decide(singly), atol=MONTE_CARLO)
