@@ -11,6 +11,7 @@ from yarl import URL
 
 from schemas.errors import BusError
 from streams.kafka import transport as module
+from streams.kafka.cluster import Cluster
 from streams.kafka.conductor import Chunk
 from streams.kafka.fetching import ConsumerThread, Fetched
 from streams.kafka.transport import Transport, broker_urls, check_overrides
@@ -255,7 +256,7 @@ def test_another_faust_is_refused_by_name(monkeypatch):
 
 
 def test_a_client_is_given_every_address_of_a_cluster():
-    urls = broker_urls("one:9092, two:9093,three")
+    urls = broker_urls(Cluster("one:9092, two:9093,three"))
     assert module.driver.server_list(urls, 9092) == ["one:9092", "two:9093", "three:9092"]
 
 
