@@ -44,13 +44,9 @@ OURS = (
     "squarecb",
     "epsilon-greedy",
 )
-# what takes long, or is there to compare with alone, is run with the first seeds alone
-FEWER_SEEDS: Mapping[str, int] = {
-    **{name: 3 for name in OURS if name != DEFAULT},
-    "VW SquareCB": 3,
-}
+# what is there to compare with alone is run with the first seeds alone
+FEWER_SEEDS: Mapping[str, int] = {name: 3 for name in OURS if name != DEFAULT}
 LARGE = ("30 actions", "100 actions")
-FEWER_WHEN_LARGE: Mapping[str, int] = {"VW SquareCB": 3, "VW cover": 3}
 
 # world, contestant, seed: the regret of each wave, (WAVES,)
 Results = dict[str, dict[str, dict[int, np.ndarray]]]
@@ -99,9 +95,8 @@ def run_suite(worlds: Sequence[str], seeds: Sequence[int]) -> Results:
     """Run all contestants."""
     jobs = []
     for world in worlds:
-        fewer = {**FEWER_SEEDS, **(FEWER_WHEN_LARGE if world in LARGE else {})}
         for place, seed in enumerate(seeds):
-            names = [name for name in (*OURS, *PEERS) if place < fewer.get(name, len(seeds))]
+            names = [name for name in (*OURS, *PEERS) if place < FEWER_SEEDS.get(name, len(seeds))]
             jobs.append((world, seed, names))
     jobs.sort(key=lambda job: job[0] not in LARGE)  # the long ones first
     results: Results = {world: {name: {} for name in (*OURS, *PEERS)} for world in worlds}
