@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.errors import SettingsError
@@ -123,28 +123,26 @@ class Settings(BaseSettings):
         86_400.0, ge=0.0, description="Times further ahead of the clock are refused: dead letters"
     )
 
+    @field_validator(
+        *("security_protocol", "ssl_ca", "ssl_certificate", "ssl_key", "ssl_key_password"),
+        *("sasl_mechanism", "sasl_password", "sasl_password_file"),
+        mode="before",
+    )
+    @classmethod
+    def _or_default(cls, value: object, info: ValidationInfo) -> object:
+        """What is empty is not set, as templates of containers leave it."""
+        assert info.field_name is not None
+        return cls.model_fields[info.field_name].default if value == "" else value
+
     @field_validator("security_protocol", mode="before")
     @classmethod
     def _protocol(cls, value: object) -> object:
-        if value == "":
-            return "plaintext"
         return value.lower() if isinstance(value, str) else value  # Kafka's own are in capitals
 
     @field_validator("sasl_mechanism", mode="before")
     @classmethod
     def _mechanism(cls, value: object) -> object:
-        if value == "":
-            return "SCRAM-SHA-512"
         return value.upper() if isinstance(value, str) else value
-
-    @field_validator(
-        *("ssl_ca", "ssl_certificate", "ssl_key", "ssl_key_password"),
-        *("sasl_password", "sasl_password_file"),
-        mode="before",
-    )
-    @classmethod
-    def _nothing(cls, value: object) -> object:
-        return None if value == "" else value
 
     @field_validator("topic_prefix")
     @classmethod

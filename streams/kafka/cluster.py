@@ -116,6 +116,7 @@ def cluster_of(settings: Settings) -> Cluster:
         If what they say of TLS and SASL does not go together, a file cannot be used, or a password
         would be sent where anybody can read it.
     """
+    password_file = _path("sasl_password_file", settings.sasl_password_file)
     cluster = Cluster(
         bootstrap=settings.bootstrap,
         protocol=settings.security_protocol,
@@ -125,8 +126,8 @@ def cluster_of(settings: Settings) -> Cluster:
         key_password=_secret("ssl_key_password", settings.ssl_key_password),
         mechanism=settings.sasl_mechanism,
         username=_text("sasl_username", settings.sasl_username),
-        password=_password(settings),
-        password_file=_path("sasl_password_file", settings.sasl_password_file),
+        password=_password(settings, password_file),
+        password_file=password_file,
     )
     _check(cluster)
     return cluster
@@ -180,15 +181,18 @@ def _path(name: str, path: Path | None) -> Path | None:
         found = path.expanduser()
         found.stat()
     except (OSError, RuntimeError) as error:  # no such user
-        raise SettingsError(
-            f"setting {name} (GROUNDSWELL_{name.upper()}): {path} cannot be read "
-            f"({getattr(error, 'strerror', None) or error}): give a file that this user may read"
-        ) from error
+        raise _unreadable(name, path, error) from error
     return found
 
 
-def _password(settings: Settings) -> str:
-    path = _path("sasl_password_file", settings.sasl_password_file)
+def _unreadable(name: str, path: Path, error: Exception) -> SettingsError:
+    return SettingsError(
+        f"setting {name} (GROUNDSWELL_{name.upper()}): {path} cannot be read "
+        f"({getattr(error, 'strerror', None) or error}): give a file that this user may read"
+    )
+
+
+def _password(settings: Settings, path: Path | None) -> str:
     given = _secret("sasl_password", settings.sasl_password)
     if path is None:
         return given or ""
@@ -199,10 +203,7 @@ def _password(settings: Settings) -> str:
     try:
         text = path.read_bytes().decode("utf-8-sig").rstrip("\r\n")
     except OSError as error:
-        raise SettingsError(
-            f"setting sasl_password_file (GROUNDSWELL_SASL_PASSWORD_FILE): {path} cannot be read "
-            f"({error.strerror}): give a file that this user may read"
-        ) from error
+        raise _unreadable("sasl_password_file", path, error) from error
     except UnicodeDecodeError:
         text = "\0"  # the error itself holds what was read
     if not text:

@@ -23,6 +23,7 @@ __all__ = [
     "follow",
     "groupless_reader",
     "may_not_read",
+    "no_right_to",
     "of_no_matter",
     "partitions_of",
     "read_all",
@@ -176,7 +177,12 @@ def may_not_read(error: KafkaError, topic: str) -> BusError | None:
     """What is to be raised where a right is missing: waiting does not mend that."""
     if error.code() != KafkaError.TOPIC_AUTHORIZATION_FAILED:
         return None
-    return BusError(f"topic {topic} may not be read: grant this user READ and DESCRIBE on it")
+    return no_right_to(topic)
+
+
+def no_right_to(topics: str) -> BusError:
+    """What is told of topics that this user may not read."""
+    return BusError(f"topic {topics} may not be read: grant this user READ and DESCRIBE on it")
 
 
 def _next(reader: Consumer) -> list[Message]:

@@ -156,11 +156,14 @@ class Shard:
 
     def _records(self, messages: Sequence[Message]) -> list[Message]:
         """The records of what was read; an error that matters ends a restore."""
+        records = []
         for message in messages:
             error = message.error()
-            if error is not None and not of_no_matter(error):
+            if error is None:
+                records.append(message)
+            elif not of_no_matter(error):
                 raise BusError(f"restore of {self._changelog}: {error.str()}")
-        return [message for message in messages if message.error() is None]
+        return records
 
     def _say_restore(self, state: str, restored: int, started: float, left: int) -> None:
         log.info(

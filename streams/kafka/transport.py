@@ -38,6 +38,7 @@ from streams.kafka.cluster import Cluster
 from streams.kafka.conductor import Chunk, Conductor
 from streams.kafka.fetch_sessions import fits_aiokafka
 from streams.kafka.fetching import ConsumerThread, Fetched, Progress
+from streams.kafka.read import no_right_to
 
 __all__ = ["Transport", "broker_urls", "check_overrides", "credentials_of", "refusal_of"]
 
@@ -214,8 +215,7 @@ def credentials_of(cluster: Cluster) -> CredentialsT | None:
 def refusal_of(error: BaseException | None) -> BusError | None:
     """What ended the consumer, where Kafka refused it something; None for anything else."""
     if isinstance(error, TopicAuthorizationFailedError):
-        topics = ", ".join(map(str, error.args)) or "an input"
-        return BusError(f"topic {topics} may not be read: grant this user READ and DESCRIBE on it")
+        return no_right_to(", ".join(map(str, error.args)) or "an input")
     if isinstance(error, GroupAuthorizationFailedError):
         group = ", ".join(map(str, error.args))
         return BusError(f"group {group} may not be joined: grant this user READ on the group")

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from email import message_from_bytes
 from email.policy import default as email_policy
-from pathlib import Path
 
 import pytest
 import structlog
@@ -33,6 +32,7 @@ from streams.kafka.broker_config import free_ports
 from streams.settings import Settings
 from streams.simulation.outboxes import SmtpOutbox, WebhookOutbox, signature
 from streams.simulation.reference_sender import Patience, ReferenceSender, Route
+from tests.kafka.certificates import Authority
 
 SECRET = b"a secret of 20 bytes"
 NOW_MS = 1_700_000_000_000
@@ -438,47 +438,17 @@ def test_a_relay_that_comes_back_gets_what_was_held(bus):
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     """A certificate for 127.0.0.1 that only those know who are shown it."""
-    import datetime as dt
-    import ipaddress
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "relay")])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-            critical=False,
-        )
-        .sign(key, hashes.SHA256())
-    )
-    path: Path = tmp_path_factory.mktemp("tls") / "relay.pem"
-    path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        + made.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
+    folder = tmp_path_factory.mktemp("tls")
+    authority = Authority(folder)
+    return authority.ca, *authority.issue("relay", folder)
 
 
 def test_starttls_is_a_must_when_it_is_asked_for(bus, certificate):
     theirs = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    theirs.load_cert_chain(certificate)
+    ca, shown, key = certificate
+    theirs.load_cert_chain(shown, key)
     bus.decide(DECISION)
-    ours = ssl.create_default_context(cafile=certificate)
+    ours = ssl.create_default_context(cafile=ca)
 
     def refused(relay: Relay, tls: ssl.SSLContext) -> None:
         outbox = SmtpOutbox("127.0.0.1", relay.port, "n@example.org", tls=tls)

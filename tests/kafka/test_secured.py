@@ -66,10 +66,10 @@ def broker(authority, tmp_path_factory):
     with EmbeddedKafka(
         folder / "broker", listeners=listeners, settings=acls, die_with_parent=True
     ) as kafka:
-        admin = AdminClient({"bootstrap.servers": kafka.bootstrap, "log_level": 0})
         made = UserScramCredentialUpsertion(
             USER, ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096), PASSWORD.encode()
         )
+        admin = plain(kafka).admin
         for done in admin.alter_user_scram_credentials([made]).values():
             done.result(30)
         yield kafka
