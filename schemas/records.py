@@ -5,6 +5,8 @@ Each is one Avro schema of the same name in `schemas/avro`, whose field docs giv
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from schemas.checks import (
     check_finite,
     check_probabilities,
@@ -65,8 +67,7 @@ class Reward:
                 check_text(name, text, 256)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one user gets of one campaign's wave."""
 
     decision_id: str
@@ -83,7 +84,7 @@ class Decision:
     channel: str | None = None
     contact: str | None = None
     propensity: float | None = None
-    variables: dict[str, str] = field(default_factory=dict)
+    variables: dict[str, str] = {}
 
     def __post_init__(self) -> None:
         check_propensity(self.propensity)

@@ -97,6 +97,7 @@ def _kinds(settings: Settings) -> tuple[ShardKind, ShardKind, ShardKind]:
             changelog=SHARD_CHANGELOG,
             # In a replay records alone move time.
             vouched=named(USER_EVENTS, REWARDS) if settings.clock == "wall" else (),
+            takes_turns=True,
         ),
         ShardKind(
             name="campaigns",

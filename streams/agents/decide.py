@@ -1,7 +1,10 @@
 """Waves: started in a shard by a record, decided chunk by chunk between its other work."""
 
 import dataclasses
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from weakref import WeakSet
 
 from schemas.campaign import LAST_WAVE, WaveStart
 from schemas.learning import Tally
@@ -24,6 +27,7 @@ from streams.kafka.transaction import Incoming, Transaction
 
 __all__ = ["DecideChunk", "StartWaves"]
 
+LONG_S = 0.05  # for a chunk: it is then arrays that take so long
 LOOKED_AT = 10  # so many times the chunk's size of users are looked at for one chunk
 
 
@@ -74,6 +78,7 @@ class DecideChunk:
         self._chunk_size = chunk_size
         self._clock = clock
         self._pinned = PinnedWaves(known)
+        self._long: WeakSet[Wave] = WeakSet()
 
     def let_go(self, shard: int) -> None:
         """A shard has moved to another worker."""
@@ -102,7 +107,11 @@ class DecideChunk:
         members = Members(tx, wave, now_ms)
         ended = self._add_next(members, tx, running, wave)
         shut = shut_templates(start.campaign, newest)
-        choices = wave.decide(members.people, running.chunk, now_ms, shut)
+        with self._beside(tx, wave):
+            began = time.perf_counter()
+            choices = wave.decide(members.people, running.chunk, now_ms, shut)
+            if time.perf_counter() - began > LONG_S:
+                self._long.add(wave)
         running.chunk += 1
         tallies = send(tx, running, choices, members.ledgers, now_ms)
         if ended:
@@ -112,6 +121,10 @@ class DecideChunk:
             if tallies:
                 tell(tx, progress_update(tx, running, tallies))
         return True
+
+    def _beside(self, tx: Transaction, wave: Wave) -> AbstractContextManager[None]:
+        """What takes long does so beside other shards' work: arrays need no interpreter."""
+        return tx.turn.aside() if wave in self._long else nullcontext()
 
     def _add_next(
         self, members: Members, tx: Transaction, running: RunningWave, wave: Wave

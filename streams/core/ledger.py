@@ -40,7 +40,7 @@ MOST_FEEDBACK = 4096  # ids of a user's feedback: 80 KB
 SKEW_MS = 300_000  # a reward that names its decision may lie so far before it: clocks differ
 
 
-class Entry(msgspec.Struct, array_like=True):
+class Entry(msgspec.Struct, array_like=True, gc=False):
     """One decision and what came back for it.
 
     Attributes
@@ -88,7 +88,7 @@ class Entry(msgspec.Struct, array_like=True):
     told: bool = False
 
 
-class Ledger(msgspec.Struct, array_like=True):
+class Ledger(msgspec.Struct, array_like=True, gc=False):
     """What a user was sent, and what came back. State of a shard, as MessagePack.
 
     Attributes

@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from schemas.errors import BusError, FencedError
 from streams.kafka.cluster import Cluster
 from streams.kafka.transaction import Output
+from streams.kafka.turn import Turn
 
 __all__ = ["FOR_GOOD", "TransactionalProducer"]
 
@@ -43,6 +44,8 @@ class TransactionalProducer:
         Whoever uses it last fences those before.
     changelog, number
         Where changed state goes: topic and partition.
+    turn
+        Messages are handed over within it.
     """
 
     def __init__(
@@ -55,8 +58,10 @@ class TransactionalProducer:
         number: int,
         prefix: str,
         timeout_s: float,
+        turn: Turn,
     ) -> None:
         self._shard = shard
+        self._turn = turn
         self._changelog = changelog
         self._number = number
         self._prefix = prefix
@@ -104,8 +109,9 @@ class TransactionalProducer:
         while True:
             try:
                 self._producer.begin_transaction()
-                self._produce_outputs(outputs)
-                self._produce_changes(changes)
+                with self._turn:
+                    self._produce_outputs(outputs)
+                    self._produce_changes(changes)
                 self._end()
             except KafkaException as error:
                 self._recover(error.args[0], deadline)
@@ -194,7 +200,8 @@ class TransactionalProducer:
             try:
                 self._producer.produce(*message)
             except BufferError:
-                self._producer.poll(0.05)
+                with self._turn.aside():
+                    self._producer.poll(0.05)
             else:
                 return
 

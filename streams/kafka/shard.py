@@ -26,6 +26,7 @@ from streams.kafka.producer import TransactionalProducer
 from streams.kafka.read import groupless_reader, of_no_matter
 from streams.kafka.store import Store, StoreOptions
 from streams.kafka.transaction import Incoming, Transaction
+from streams.kafka.turn import Turn
 
 __all__ = ["Handler", "Shard", "ShardConfig", "ShardKind", "Step"]
 
@@ -51,6 +52,7 @@ class ShardKind:
     # those whose time is what others vouch for, whatever their records say
     vouched: tuple[str, ...] = ()
     changelog: Topic
+    takes_turns: bool = False  # with the worker's other shards, where no piece of work is long
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,7 @@ class ShardConfig:
     store_options: StoreOptions
     topic_ids: Mapping[str, str]
     partitions: Mapping[str, int] = field(default_factory=dict)  # the company's topics differ
+    turn: Turn = field(default_factory=Turn)
 
 
 class Meta(msgspec.Struct, array_like=True):
@@ -99,6 +102,7 @@ class Shard:
         self.number = number
         self._config = config
         self._changelog = config.prefix + kind.changelog.name
+        self._turn = config.turn if kind.takes_turns else Turn()
         self._producer = TransactionalProducer(
             cluster=config.cluster,
             shard=f"{kind.name}/{number}",
@@ -107,6 +111,7 @@ class Shard:
             number=number,
             prefix=config.prefix,
             timeout_s=config.transaction_timeout_s,
+            turn=self._turn,
         )
         self._using = threading.Lock()
         self._producer.fence()
@@ -243,8 +248,9 @@ class Shard:
         if not fresh:
             return True
         with self._using:
-            tx = self._begin()
-            handler(tx, fresh)
+            with self._turn:
+                tx = self._begin()
+                handler(tx, fresh)
             self._commit_all(tx, applied={topic: fresh[-1].offset})
         APPLIED.labels(topic).inc(len(fresh))
         return True
@@ -259,8 +265,9 @@ class Shard:
         """
         with self._using:
             for number in range(rank, len(steps)):
-                tx = self._begin()
-                more = steps[number](tx)
+                with self._turn:
+                    tx = self._begin()
+                    more = steps[number](tx)
                 if not tx.empty:
                     self._commit_all(tx, applied={})
                 if more or not tx.empty:
@@ -291,6 +298,7 @@ class Shard:
             self._config.prefix,
             self.now_ms,
             self.meta.applied,
+            self._turn,
         )
 
     def _commit_all(self, tx: Transaction, applied: Mapping[str, int]) -> None:
@@ -307,7 +315,8 @@ class Shard:
             last_offset = self._producer.commit(tx.outputs, tx.changes)
         for name, number in Counter(out.topic.name for out in tx.outputs).items():
             EMITTED.labels(name).inc(number)
-        self._write(tx.changes, last_offset + 1, time.time())
+        with self._turn:
+            self._write(tx.changes, last_offset + 1, time.time())
         self.meta = meta
 
     def _check_sizes(self, tx: Transaction) -> None:

@@ -9,6 +9,7 @@ from schemas.errors import ShardError
 from schemas.topics import DEAD_LETTERS, Topic
 from schemas.wire import Codec
 from streams.kafka.store import Store
+from streams.kafka.turn import Turn
 
 __all__ = ["Incoming", "Output", "Transaction"]
 
@@ -48,6 +49,8 @@ class Transaction:
         The shard's event time.
     applied
         The last offset by input topic that the state contained when this began.
+    turn
+        Of the shard: what takes long without Python's lock is done beside it.
     """
 
     def __init__(
@@ -58,11 +61,13 @@ class Transaction:
         prefix: str,
         now_ms: int,
         applied: Mapping[str, int],
+        turn: Turn,
     ) -> None:
         self.number = number
         self.now_ms = now_ms
         self.codec = codec
         self.applied = applied
+        self.turn = turn
         self._prefix = prefix
         self.changes: dict[bytes, bytes | None] = {}
         self.outputs: list[Output] = []

@@ -4,12 +4,12 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import NewTopic
+from msgspec.structs import replace
 
 from schemas.records import Decision, Reward
 from schemas.wire import Codec

@@ -1,6 +1,7 @@
 """The reference sender: what is decided is sent, receipted, and survives refusals and crashes."""
 
 import contextlib
+import dataclasses
 import http.server
 import json
 import os
@@ -12,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from email import message_from_bytes
 from email.policy import default as email_policy
 
@@ -22,6 +23,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import NewTopic
+from msgspec.structs import replace
 from typer.testing import CliRunner
 
 from schemas.errors import SettingsError
@@ -111,7 +113,7 @@ class Bus:
     @contextlib.contextmanager
     def sending(self, outbox, **changed) -> Iterator[ReferenceSender]:
         sender = ReferenceSender(
-            replace(self.route, **changed), outbox, CODEC, lambda: NOW_MS, QUICK
+            dataclasses.replace(self.route, **changed), outbox, CODEC, lambda: NOW_MS, QUICK
         )
         stop = threading.Event()
         thread = threading.Thread(target=sender.run, args=(stop,))

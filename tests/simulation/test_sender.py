@@ -1,6 +1,7 @@
 import json
 from dataclasses import asdict
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -42,7 +43,7 @@ def decision(company, user, template=0, wave=0, **changed):
         decided_at_ms=NOW_MS,
         expires_at_ms=NOW_MS + 10_000,
     )
-    return {**asdict(made), **changed}
+    return {**msgspec.structs.asdict(made), **changed}
 
 
 def everyone(company, wave=0):

@@ -12,6 +12,7 @@ from streams.agents.clock import Clock
 from streams.agents.learn import KeepUpdates
 from streams.agents.schedule import LeadCampaigns, TakeUpCampaigns
 from streams.kafka.transaction import Incoming, Transaction
+from streams.kafka.turn import Turn
 from tests.unit.agents.shard import NO_PAIRS, FakeKnown
 
 CODEC = Codec()
@@ -109,7 +110,7 @@ class Course:
         self._commit(tx)
 
     def _begin(self) -> Transaction:
-        return Transaction(0, self.store, CODEC, "", 0, {})
+        return Transaction(0, self.store, CODEC, "", 0, {}, Turn())
 
     def _commit(self, tx: Transaction) -> None:
         for key, value in tx.changes.items():

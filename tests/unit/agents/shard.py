@@ -31,6 +31,7 @@ from streams.core.policies import create, to_bytes
 from streams.core.snapshots import SnapshotParts
 from streams.kafka.shard import Handler, Step
 from streams.kafka.transaction import Incoming, Output, Transaction
+from streams.kafka.turn import Turn
 from streams.releases.offered import Standing
 
 CODEC = Codec()
@@ -77,7 +78,9 @@ class MemoryShard:
     outputs: list[Output] = field(default_factory=list)
 
     def begin(self) -> Transaction:
-        return Transaction(self.number, self.store, CODEC, "", self.now_ms, dict(self.applied))
+        return Transaction(
+            self.number, self.store, CODEC, "", self.now_ms, dict(self.applied), Turn()
+        )
 
     def commit(self, tx: Transaction) -> list[Output]:
         for key, value in tx.changes.items():
@@ -94,13 +97,15 @@ class MemoryShard:
         first = self.applied.get(topic, -1) + 1
         batch = [incoming(record, topic, first + rank) for rank, record in enumerate(records)]
         tx = self.begin()
-        handler(tx, batch)
+        with tx.turn:
+            handler(tx, batch)
         self.applied[topic] = first + len(batch) - 1
         return self.commit(tx)
 
     def step(self, step: Step) -> list[Output]:
         tx = self.begin()
-        self.more = step(tx)
+        with tx.turn:
+            self.more = step(tx)
         return self.commit(tx)
 
     def run(self, step: Step) -> list[Output]:
