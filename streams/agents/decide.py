@@ -7,12 +7,11 @@ from contextlib import AbstractContextManager, nullcontext
 from weakref import WeakSet
 
 from schemas.campaign import LAST_WAVE, WaveStart
-from schemas.learning import Tally
 from schemas.wire import Unreadable
 from streams.agents.clock import Clock
 from streams.agents.listed import drop_list, listed_users, put_list
 from streams.agents.parts import note_complete
-from streams.agents.progress import progress_update, tell
+from streams.agents.progress import is_to_be_told, note_tallies, tell_progress
 from streams.agents.running_waves import RunningWave, load_wave, open_triggers, store_wave
 from streams.agents.sending import (
     Known,
@@ -99,10 +98,12 @@ class DecideChunk:
         newest = self._known.campaign(start.campaign.campaign_id)
         status = "active" if newest is None else newest.status
         if status == "stopped" or now_ms >= start.deadline_ms:
-            self._finish(tx, running, [])
+            self._finish(tx, running, now_ms)
             return True
         wave = self._pinned.wave(start) if status == "active" else None
         if wave is None:
+            if running.untold:  # it was paused: who looks at its report sees all of it
+                tell_progress(tx, running, now_ms)
             return False
         members = Members(tx, wave, now_ms)
         ended = self._add_next(members, tx, running, wave)
@@ -113,13 +114,13 @@ class DecideChunk:
             if time.perf_counter() - began > LONG_S:
                 self._long.add(wave)
         running.chunk += 1
-        tallies = send(tx, running, choices, members.ledgers, now_ms)
+        note_tallies(running, send(tx, running, choices, members.ledgers, now_ms))
         if ended:
-            self._finish(tx, running, tallies)
+            self._finish(tx, running, now_ms)
+        elif is_to_be_told(running, now_ms):
+            tell_progress(tx, running, now_ms)
         else:
             store_wave(tx, running)
-            if tallies:
-                tell(tx, progress_update(tx, running, tallies))
         return True
 
     def _beside(self, tx: Transaction, wave: Wave) -> AbstractContextManager[None]:
@@ -153,12 +154,11 @@ class DecideChunk:
             for key, raw in tx.scan(b"p", running.cursor or None):
                 yield key, key[1:].decode(), raw
 
-    def _finish(self, tx: Transaction, running: RunningWave, tallies: list[Tally]) -> None:
+    def _finish(self, tx: Transaction, running: RunningWave, now_ms: int) -> None:
         start = running.start
         running.deciding = False
         if running.listed:
             drop_list(tx, start)
-        store_wave(tx, running)
         note_complete(tx, running)
-        tell(tx, progress_update(tx, running, tallies))
+        tell_progress(tx, running, now_ms)
         self._pinned.forget(start)

@@ -1,15 +1,27 @@
 """What the learner is told of a wave in a shard: how far it has come, and what came of it."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from schemas.learning import LearningUpdate, Sums, Tally
 from schemas.topics import LEARNING_UPDATES
-from streams.agents.running_waves import RunningWave
+from streams.agents.running_waves import RunningWave, store_wave
 from streams.agents.state import load, wave_key
-from streams.core.learning import Rows
+from streams.core.learning import Rows, add_tallies
 from streams.kafka.transaction import Transaction
 
-__all__ = ["Gathering", "gathering_key", "progress_update", "tell"]
+__all__ = [
+    "Gathering",
+    "gathering_key",
+    "is_to_be_told",
+    "note_tallies",
+    "progress_update",
+    "tell",
+    "tell_progress",
+]
+
+TELL_AFTER_MS = 1000  # a report may be so old: a message for each chunk would cost more than it
 
 
 class Gathering(msgspec.Struct, array_like=True):
@@ -96,3 +108,20 @@ def _gathered(tx: Transaction, running: RunningWave) -> int:
 def tell(tx: Transaction, update: LearningUpdate) -> None:
     """Send an update to the learner of its campaign."""
     tx.emit(LEARNING_UPDATES, update, key=update.campaign_id)
+
+
+def note_tallies(running: RunningWave, tallies: Sequence[Tally]) -> None:
+    """Keep what decisions add to the wave's report until the learner is told."""
+    running.untold = add_tallies([*running.untold, *tallies])
+
+
+def is_to_be_told(running: RunningWave, now_ms: int) -> bool:
+    """Whether there is something to tell, and what was told last is a second old."""
+    return bool(running.untold) and now_ms - running.told_ms >= TELL_AFTER_MS
+
+
+def tell_progress(tx: Transaction, running: RunningWave, now_ms: int) -> None:
+    """Tell the learner how far the wave has come, and store it."""
+    tell(tx, progress_update(tx, running, running.untold))
+    running.untold, running.told_ms = [], now_ms
+    store_wave(tx, running)

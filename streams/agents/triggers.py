@@ -7,7 +7,7 @@ from schemas.ids import BASELINE, HOLDOUT, POLICY
 from schemas.records import UserEvent
 from streams.agents.clock import Clock
 from streams.agents.parts import note_complete
-from streams.agents.progress import progress_update, tell
+from streams.agents.progress import is_to_be_told, note_tallies, tell_progress
 from streams.agents.running_waves import RunningWave, load_wave, store_wave
 from streams.agents.sending import Known, Members, PinnedWaves, send, shut_templates
 from streams.agents.state import (
@@ -24,14 +24,12 @@ from streams.agents.state import (
     waiting_prefix,
     wave_key,
 )
-from streams.core.learning import add_tallies
 from streams.core.profiles import event_key
 from streams.core.waves import Choice, Wave
 from streams.kafka.transaction import Transaction
 
 __all__ = ["TriggeredBatch", "Triggers"]
 
-TELL_AFTER_MS = 1000  # a report may be so old: a message for each decision would cost more than it
 COUNTED = frozenset({POLICY, BASELINE, HOLDOUT})  # reasons after which a user rests
 
 
@@ -88,8 +86,9 @@ class Triggers:
             tx.delete(key)
         self.decide(tx, campaign_id, [read_waiting(key) for key, _ in waiting])
         running = _running(tx, campaign_id, running.start.wave)
-        if self._is_to_be_told(tx, running):
-            _tell(tx, running)
+        now_ms = self._clock.now_ms(tx.now_ms)
+        if is_to_be_told(running, now_ms):
+            tell_progress(tx, running, now_ms)
         return len(waiting) == self._chunk_size
 
     def _stop(self, tx: Transaction, campaign_id: str) -> None:
@@ -104,7 +103,7 @@ class Triggers:
         running.deciding = False
         self._pinned.forget(running.start)
         note_complete(tx, running)
-        _tell(tx, running)
+        tell_progress(tx, running, self._clock.now_ms(tx.now_ms))
 
     def decide(self, tx: Transaction, campaign_id: str, triggers: Sequence[Trigger]) -> None:
         """Decide for the users of events, the newest wave whose policy has arrived.
@@ -123,17 +122,11 @@ class Triggers:
             self._decide(tx, running, wave, chunk, at_ms)
         if running.chunk == before:
             return
-        if self._is_to_be_told(tx, running):  # with this transaction, not in one of its own
-            _tell(tx, running)
+        now_ms = self._clock.now_ms(tx.now_ms)
+        if is_to_be_told(running, now_ms):  # with this transaction, not in one of its own
+            tell_progress(tx, running, now_ms)
         else:
             store_wave(tx, running)
-
-    def _is_to_be_told(self, tx: Transaction, running: RunningWave) -> bool:
-        now_ms = self._clock.now_ms(tx.now_ms)
-        due = bool(running.untold) and now_ms - running.told_ms >= TELL_AFTER_MS
-        if due:
-            running.told_ms = now_ms
-        return due
 
     def _chunks(
         self, tx: Transaction, triggers: Iterable[Trigger]
@@ -178,8 +171,7 @@ class Triggers:
         if not choices:
             return
         running.chunk += 1
-        sent = send(tx, running, choices, members.ledgers, now_ms)
-        running.untold = add_tallies([*running.untold, *sent])
+        note_tallies(running, send(tx, running, choices, members.ledgers, now_ms))
         if campaign.trigger_every_ms:
             for choice in choices:
                 _rest(tx, choice, may[choice.decision.user_id], campaign.trigger_every_ms)
@@ -247,12 +239,6 @@ def _running(tx: Transaction, campaign_id: str, number: int) -> RunningWave:
     found = load_wave(tx, wave_key(campaign_id, number))
     assert found is not None  # a wave stays as long as it decides
     return found
-
-
-def _tell(tx: Transaction, running: RunningWave) -> None:
-    tell(tx, progress_update(tx, running, running.untold))
-    running.untold = []
-    store_wave(tx, running)
 
 
 def _rests(tx: Transaction, trigger: Trigger, campaign_id: str) -> bool:

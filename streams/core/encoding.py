@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import chain
+from operator import itemgetter
 from typing import Protocol
 
 import numpy as np
@@ -85,6 +87,7 @@ class ContextEncoder:
         self._release = release
         named = tuple(name for feature in features for name in _names(feature))
         self._named = len(named)
+        self._numbers = _Numbers(self._features)
         z_size = 0 if release is None else release.z_size
         self.columns = (*named, *(f"z{number}" for number in range(z_size)))
 
@@ -168,25 +171,69 @@ class ContextEncoder:
     ) -> NDArray[np.float64]:
         """The campaign's columns, (n_users, n_columns), feature by feature: a chunk at once."""
         contexts = np.empty((len(attributes), self._named))
+        plain = self._numbers.encode(attributes)  # (n_users, n_numbers) or None
+        if plain is not None:
+            contexts[:, self._numbers.columns] = plain
         at = 0
         for feature in self._features:
             width = len(_names(feature))
-            if feature.event is not None:
-                kind = feature.event
-                column: object = [math.log1p(counted.get(kind, (0, 0))[0]) for counted in counts]
-            else:
-                name = feature.attribute
-                assert name is not None
-                values = [given.get(name) for given in attributes]
-                if feature.one_of:
-                    column = [[_same(value, one) for one in feature.one_of] for value in values]
-                elif feature.buckets:
-                    column = [_hashed(name, value, feature.buckets) for value in values]
-                else:
-                    column = _numbers(values, feature)
-            contexts[:, at : at + width] = np.reshape(np.asarray(column, np.float64), (-1, width))
+            if plain is None or not _is_number(feature):
+                column = np.asarray(_column(feature, attributes, counts), np.float64)
+                contexts[:, at : at + width] = np.reshape(column, (-1, width))
             at += width
         return contexts
+
+
+class _Numbers:
+    """The features that are numbers as they come: all of them at once, where each user has them."""
+
+    def __init__(self, features: Sequence[ContextFeature]) -> None:
+        ends = np.cumsum([len(_names(feature)) for feature in features])
+        found = [(f, end - 1) for f, end in zip(features, ends, strict=True) if _is_number(f)]
+        self.columns = [int(column) for _, column in found]
+        self._center = np.array([feature.center for feature, _ in found])
+        self._scale = np.array([feature.scale for feature, _ in found])
+        names = [feature.attribute for feature, _ in found]
+        self._of = itemgetter(*names) if len(names) > 1 else None
+
+    def encode(
+        self, attributes: Sequence[Mapping[str, AttributeValue | list[str]]]
+    ) -> NDArray[np.float64] | None:
+        """(n_users, n_numbers); None where somebody lacks one, or has something else there."""
+        if self._of is None:
+            return None
+        try:
+            rows = list(map(self._of, attributes))
+        except KeyError:
+            return None
+        values = list(chain.from_iterable(rows))
+        if not NUMBERS.issuperset(map(type, values)):
+            return None
+        numbers = np.array(values, np.float64).reshape(-1, len(self.columns))
+        return _scaled(numbers, self._center, self._scale)
+
+
+def _is_number(feature: ContextFeature) -> bool:
+    return feature.event is None and not feature.one_of and not feature.buckets
+
+
+def _column(
+    feature: ContextFeature,
+    attributes: Sequence[Mapping[str, AttributeValue | list[str]]],
+    counts: Sequence[Mapping[str, tuple[int, int]]],
+) -> object:
+    """What a feature makes of each user: a number, or a row of them."""
+    if feature.event is not None:
+        kind = feature.event
+        return [math.log1p(counted.get(kind, (0, 0))[0]) for counted in counts]
+    name = feature.attribute
+    assert name is not None
+    values = [given.get(name) for given in attributes]
+    if feature.one_of:
+        return [[_same(value, one) for one in feature.one_of] for value in values]
+    if feature.buckets:
+        return [_hashed(name, value, feature.buckets) for value in values]
+    return _numbers(values, feature)
 
 
 def _names(feature: ContextFeature) -> list[str]:
@@ -219,18 +266,23 @@ def _hashed(name: str, value: AttributeValue | list[str], buckets: int) -> list[
 def _numbers(
     values: Sequence[AttributeValue | list[str]], feature: ContextFeature
 ) -> NDArray[np.float64]:
+    """Numbers scaled, yes/no as 1 and 0, and 0 for anything else; (n_users,)."""
     if NUMBERS.issuperset(map(type, values)):
-        return _scaled(np.array(values, np.float64), feature)
+        return _scaled(np.array(values, np.float64), feature.center, feature.scale)
     plain = [type(value) in NUMBERS for value in values]
     usable = [value if is_plain else 0.0 for value, is_plain in zip(values, plain, strict=True)]
-    scaled = _scaled(np.array(usable, np.float64), feature)
+    scaled = _scaled(np.array(usable, np.float64), feature.center, feature.scale)
     others = [float(value) if isinstance(value, bool) else 0.0 for value in values]
     return np.where(plain, scaled, others)
 
 
-def _scaled(numbers: NDArray[np.float64], feature: ContextFeature) -> NDArray[np.float64]:
+def _scaled(
+    numbers: NDArray[np.float64],
+    center: NDArray[np.float64] | float,
+    scale: NDArray[np.float64] | float,
+) -> NDArray[np.float64]:
     with np.errstate(over="ignore"):  # what overflows is held within the bounds too
-        scaled: NDArray[np.float64] = (numbers - feature.center) / feature.scale
+        scaled: NDArray[np.float64] = (numbers - center) / scale
     return np.clip(scaled, -WIDEST, WIDEST)
 
 

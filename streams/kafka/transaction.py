@@ -96,6 +96,9 @@ class Transaction:
             if key.startswith(prefix) and (after is None or key > after)
         )
         stored = (pair for pair in self._store.scan(prefix, after) if pair[0] not in self.changes)
+        if not mine:
+            yield from stored
+            return
         for key, value in heapq.merge(stored, mine):
             if value is not None:
                 yield key, value

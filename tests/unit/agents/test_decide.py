@@ -9,6 +9,7 @@ from schemas.hashing import decision_id, share_of
 from schemas.ids import NO_SEND
 from schemas.records import UserEvent
 from schemas.topics import LEARNING_UPDATES, SEND_DECISIONS
+from streams.agents.clock import Clock
 from streams.agents.decide import LOOKED_AT, DecideChunk, StartWaves
 from streams.agents.profile import FoldProfiles
 from streams.agents.running_waves import RunningWave, load_wave
@@ -105,14 +106,41 @@ def test_a_decision_opens_an_entry_a_timer_and_a_send():
     assert shard.load(profile_key(USERS[0]), Profile).sends == []
 
 
-def test_the_learner_is_told_of_every_chunk_and_of_the_end():
+def told(shard: MemoryShard, step: DecideChunk) -> list[tuple[int, bool, int]]:
+    """By update of one step: decided so far, whether it goes on, and decisions that it counts."""
+    return [
+        (update.decided, update.deciding, sum(tally.decisions for tally in update.tallies))
+        for update in sent(shard.step(step), LEARNING_UPDATES)
+    ]
+
+
+def test_the_learner_is_told_of_the_first_chunk_then_every_second_and_of_the_end():
     shard = peopled()
-    decided(shard, SPRING, chunk=15)
-    updates = sent(shard.outputs, LEARNING_UPDATES)
-    assert [u.decided for u in updates] == [15, 30, 40]
-    assert [u.deciding for u in updates] == [True, True, False]
-    assert sum(t.decisions for u in updates for t in u.tallies) == 40
+    shard.apply(StartWaves(), [wave_start(SPRING)])
+    now_ms = [NOON]
+    moving = Clock(wall_ms=lambda: now_ms[0], ahead_ms=0, impossible_ms=0)
+    step = DecideChunk(known_of(SPRING), 6, moving)
+    assert told(shard, step) == [(6, True, 6)]
+    assert told(shard, step) == []
+    now_ms[0] += 999
+    assert told(shard, step) == []
+    now_ms[0] += 1
+    assert told(shard, step) == [(24, True, 18)]
+    assert told(shard, step) == told(shard, step) == []
+    assert told(shard, step) == [(40, False, 16)]
     assert shard.keys(b"a") == []
+
+
+def test_all_that_was_decided_before_a_pause_is_told():
+    shard = peopled()
+    shard.apply(StartWaves(), [wave_start(SPRING)])
+    known = known_of(SPRING)
+    step = DecideChunk(known, 10, clock())
+    assert told(shard, step) == [(10, True, 10)]
+    assert told(shard, step) == []
+    known.campaigns["spring"] = campaign(version=2, status="paused")
+    assert told(shard, step) == [(20, True, 10)]
+    assert told(shard, step) == []
 
 
 def test_a_decision_is_a_cloud_event_in_its_own_shard():
@@ -298,9 +326,8 @@ def test_who_got_nothing_has_no_entry_no_timer_and_no_send():
 
 def test_a_chunk_is_of_so_many_users_whether_or_not_the_segment_holds_for_them():
     decided(shard := peopled(), campaign(audience_segment='plan == "plus"'), chunk=10)
-    told = [update.decided for update in sent(shard.outputs, LEARNING_UPDATES)]
-    assert told[-1] == len(USERS) / 2
-    assert len(told) == len(USERS) / 10 + 1  # the last tells of the end
+    assert sent(shard.outputs, LEARNING_UPDATES)[-1].decided == len(USERS) / 2
+    assert running(shard).chunk == len(USERS) / 10 + 1  # the last finds the end
 
 
 def test_decisions_are_due_by_the_clock_that_they_were_made_by():
