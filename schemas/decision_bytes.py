@@ -6,13 +6,13 @@ campaign, versions and times, the template's variables. The bytes are the same.
 
 import struct
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from schemas.records import Decision
 
 __all__ = ["DecisionBytes"]
 
-K = TypeVar("K")
+Pair = tuple[bytes, bytes]
 
 MOST = 1024  # parts that are kept; then they are forgotten
 _PROPENSITY = struct.Struct("<bd")
@@ -23,7 +23,7 @@ class DecisionBytes:
     """Encodes decisions field by field, in the schema's order."""
 
     def __init__(self) -> None:
-        self._parts: dict[Any, bytes] = {}
+        self._parts: dict[Any, Pair] = {}
         self._variables: dict[int, tuple[Mapping[str, str], bytes]] = {}
 
     def encode(self, d: Decision) -> bytes:
@@ -34,32 +34,38 @@ class DecisionBytes:
         AttributeError, OverflowError, TypeError, struct.error
             If a field has no value of its type.
         """
-        part = self._part
         contact, propensity = d.contact, d.propensity
+        campaign, versions = self._part(
+            _of_wave,
+            d.campaign_id,
+            d.campaign_version,
+            d.wave,
+            d.policy_version,
+            d.encoder_version,
+            d.decided_at_ms,
+            d.expires_at_ms,
+        )
+        action, reason = self._part(_of_action, d.action, d.channel, d.reason)
         return b"".join(
             (
                 _text(d.decision_id),
-                part(_campaign, (d.campaign_id, d.campaign_version, d.wave)),
+                campaign,
                 _text(d.user_id),
-                part(_action, (d.action, d.channel)),
+                action,
                 _NULL if contact is None else _FIRST + _text(contact),
-                part(_reason, (d.reason,)),
+                reason,
                 _NULL if propensity is None else _PROPENSITY.pack(2, propensity),
-                part(
-                    _versions,
-                    (d.policy_version, d.encoder_version, d.decided_at_ms, d.expires_at_ms),
-                ),
+                versions,
                 self._of_variables(d.variables),
             )
         )
 
-    def _part(self, encode: Callable[..., bytes], values: tuple[Any, ...]) -> bytes:
-        key = (encode, values)
-        found = self._parts.get(key)
+    def _part(self, encode: Callable[..., tuple[bytes, bytes]], *values: Any) -> Pair:
+        found = self._parts.get(values)
         if found is None:
             if len(self._parts) >= MOST:
                 self._parts.clear()
-            found = self._parts[key] = encode(*values)
+            found = self._parts[values] = encode(*values)
         return found
 
     def _of_variables(self, variables: Mapping[str, str]) -> bytes:
@@ -74,20 +80,25 @@ class DecisionBytes:
         return found[1]
 
 
-def _campaign(campaign_id: str, version: int, wave: int) -> bytes:
-    return _text(campaign_id) + _long(version) + _long(wave)
+def _of_wave(
+    campaign_id: str,
+    version: int,
+    wave: int,
+    policy: int,
+    encoder: str,
+    decided_at_ms: int,
+    expires_at_ms: int,
+) -> Pair:
+    """What all decisions of a wave's chunk have in common, before and behind what they have not."""
+    return (
+        _text(campaign_id) + _long(version) + _long(wave),
+        _long(policy) + _text(encoder) + _long(decided_at_ms) + _long(expires_at_ms),
+    )
 
 
-def _action(action: str, channel: str | None) -> bytes:
-    return _text(action) + (_NULL if channel is None else _FIRST + _text(channel))
-
-
-def _reason(reason: str) -> bytes:
-    return _text(reason)
-
-
-def _versions(policy: int, encoder: str, decided_at_ms: int, expires_at_ms: int) -> bytes:
-    return _long(policy) + _text(encoder) + _long(decided_at_ms) + _long(expires_at_ms)
+def _of_action(action: str, channel: str | None, reason: str) -> Pair:
+    """The action with its channel, and the reason."""
+    return _text(action) + (_NULL if channel is None else _FIRST + _text(channel)), _text(reason)
 
 
 def _map(values: Mapping[str, str]) -> bytes:

@@ -1,6 +1,7 @@
 """Shared by every way of deciding: pinned policies, decisions sent and kept, the learner told."""
 
 import dataclasses
+import functools
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -258,10 +259,15 @@ def shut_templates(pinned: Campaign, newest: Campaign | None) -> frozenset[str]:
 
 def _cloud_event(decision: Decision, shard: int) -> list[tuple[str, bytes]]:
     """CloudEvents 1.0.2, Kafka protocol binding, binary content mode."""
-    return [
+    return [*_envelope(shard), ("ce_id", decision.decision_id.encode())]
+
+
+@functools.cache
+def _envelope(shard: int) -> tuple[tuple[str, bytes], ...]:
+    """What the events of a shard's decisions have in common."""
+    return (
         ("ce_specversion", b"1.0"),
         ("ce_type", b"groundswell.decision"),
         ("ce_source", f"/groundswell/shards/{shard}".encode()),
-        ("ce_id", decision.decision_id.encode()),
         ("content-type", b"application/avro"),
-    ]
+    )

@@ -1,7 +1,6 @@
 """Whom a wave is for, and what keeps a user from being sent something."""
 
 from collections.abc import Callable
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from schemas.campaign import MINUTES_A_DAY, Campaign, WaveStart
@@ -36,6 +35,29 @@ class Membership:
     eligible: tuple[bool, ...]
 
 
+class _Kinds:
+    """The memberships of users whom the same channels reach: few are told apart.
+
+    Attributes
+    ----------
+    eligible
+        Templates that may be sent to such a user.
+    out
+        Why none may; None where one may.
+    """
+
+    def __init__(self, eligible: tuple[bool, ...], out: str | None) -> None:
+        self.eligible = eligible
+        self.out = out
+        self._of = {
+            reason: Membership(reason=reason, eligible=eligible)
+            for reason in (HOLDOUT, INELIGIBLE, UNREACHABLE, CAPPED, QUIET_HOURS, BASELINE, POLICY)
+        }
+
+    def __getitem__(self, reason: str) -> Membership:
+        return self._of[reason]
+
+
 class Audience:
     """One wave's audience, and the rules of its campaign."""
 
@@ -53,7 +75,8 @@ class Audience:
         ids = [template.id for template in templates]
         baseline = start.campaign.baseline_action
         self._baseline = ids.index(baseline) if baseline is not None else -1
-        self._members: dict[tuple[str, tuple[bool, ...], frozenset[str]], Membership] = {}
+        self._kinds: dict[tuple[tuple[bool, ...], frozenset[str]], _Kinds] = {}
+        self._whole = start.share_from <= 0.0 and start.share_until >= 1.0
         self._listed = (
             frozenset(start.users) if start.campaign.triggered and start.users is not None else None
         )
@@ -64,6 +87,8 @@ class Audience:
 
     def in_instalment(self, user_id: str) -> bool:
         """Whether the user's stable place lies in this wave's part; needs no profile."""
+        if self._whole:
+            return True
         place = share_of(f"{self._campaign.campaign_id}/wave", user_id)
         return self._start.share_from <= place < self._start.share_until
 
@@ -72,7 +97,7 @@ class Audience:
         return self._in_segment(profile, now_ms)
 
     def membership(
-        self, user_id: str, profile: Profile, now_ms: int, shut: AbstractSet[str] = frozenset()
+        self, user_id: str, profile: Profile, now_ms: int, shut: frozenset[str] = frozenset()
     ) -> Membership:
         """What the campaign's rules say of a user of the audience, the policy not yet asked.
 
@@ -81,39 +106,40 @@ class Audience:
         campaign = self._campaign
         kept_out = campaign.holdout + campaign.baseline_share
         group = share_of(f"{campaign.campaign_id}/group", user_id) if kept_out else 1.0
-        reached = tuple([profile.reachable(channel) for channel in self._channels])
+        kinds = self._reached(
+            tuple([profile.reachable(channel) for channel in self._channels]), shut
+        )
         if group < campaign.holdout:
-            return self._member(HOLDOUT, reached, shut)
-        if not any(self._member(POLICY, reached, shut).eligible):
-            everywhere = self._member(POLICY, (True,) * len(reached), shut)
-            return self._member(
-                UNREACHABLE if any(everywhere.eligible) else INELIGIBLE, reached, shut
-            )
+            return kinds[HOLDOUT]
+        if kinds.out is not None:
+            return kinds[kinds.out]
         if self._capped(profile, now_ms):
-            return self._member(CAPPED, reached, shut)
+            return kinds[CAPPED]
         if self._quiet(now_ms):
-            return self._member(QUIET_HOURS, reached, shut)
+            return kinds[QUIET_HOURS]
         if group < kept_out:
-            can = self._member(POLICY, reached, shut).eligible[self._baseline]
-            return self._member(BASELINE if can else UNREACHABLE, reached, shut)
-        return self._member(POLICY, reached, shut)
+            return kinds[BASELINE if kinds.eligible[self._baseline] else UNREACHABLE]
+        return kinds[POLICY]
 
-    def _member(self, reason: str, reached: tuple[bool, ...], shut: AbstractSet[str]) -> Membership:
-        """One membership of its kind: few are told apart, and many users have each."""
-        key = (reason, reached, frozenset(shut))
-        found = self._members.get(key)
-        if found is None:
-            can_reach = dict(zip(self._channels, reached, strict=True))
-            found = self._members[key] = Membership(
-                reason=reason,
-                eligible=tuple(
-                    template.status == "active"
-                    and template.id not in shut
-                    and can_reach[template.channel]
-                    for template in self._campaign.templates
-                ),
-            )
-        return found
+    def _reached(self, reached: tuple[bool, ...], shut: frozenset[str]) -> _Kinds:
+        """Memberships of users whom these of the channels reach."""
+        kinds = self._kinds.get((reached, shut))
+        if kinds is None:
+            eligible = self._eligible(reached, shut)
+            out = None
+            if not any(eligible):
+                out = (
+                    UNREACHABLE if any(self._eligible((True,) * len(reached), shut)) else INELIGIBLE
+                )
+            kinds = self._kinds[reached, shut] = _Kinds(eligible, out)
+        return kinds
+
+    def _eligible(self, reached: tuple[bool, ...], shut: frozenset[str]) -> tuple[bool, ...]:
+        can_reach = dict(zip(self._channels, reached, strict=True))
+        return tuple(
+            template.status == "active" and template.id not in shut and can_reach[template.channel]
+            for template in self._campaign.templates
+        )
 
     def _capped(self, profile: Profile, now_ms: int) -> bool:
         most = self._campaign.cap_sends

@@ -107,7 +107,7 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
 
     def reachable(self, channel: str, /) -> bool:
         """Whether there is a contact reference, and no objection."""
-        return channel in self.contacts and not self.unsubscribed(channel)
+        return channel in self.contacts and not (self.left and self.unsubscribed(channel))
 
     def sends_since(self, at_ms: int) -> int:
         """Notifications sent at or after a time."""
@@ -158,7 +158,7 @@ def note_kind(profile: Profile, kind: str, at_ms: int) -> None:
 
 def note_send(sent: Sent, at_ms: int) -> None:
     """Note that something was sent to the user at this time."""
-    sent.sends = sorted([*sent.sends, at_ms])[-MOST_SENDS:]
+    sent.sends = sorted([*sent.sends, at_ms])[-MOST_SENDS:] if sent.sends else [at_ms]
 
 
 def action_key(campaign_id: str, action: str) -> str:

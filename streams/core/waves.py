@@ -1,7 +1,6 @@
 """Deciding for a chunk of a wave's users, as arrays."""
 
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from typing import Any
 
 import msgspec
@@ -80,7 +79,7 @@ class Wave:
         people: Sequence[tuple[str, Profile]],
         chunk: int,
         now_ms: int,
-        shut: AbstractSet[str] = frozenset(),
+        shut: frozenset[str] = frozenset(),
         events: Mapping[str, int] | None = None,
     ) -> list[Choice]:
         """Decide for users of an instalment's chunk, for whom the segment holds.
@@ -194,6 +193,7 @@ class Wave:
         if row is None:
             return Choice(decision=decision, entry=None)
         ranks, actions = self._open_to(rule.eligible)
+        probabilities = odds if len(ranks) == len(odds) else [odds[rank] for rank in ranks]
         entry = Entry(
             decision_id=decision.decision_id,
             campaign_id=campaign.campaign_id,
@@ -203,7 +203,7 @@ class Wave:
             propensity=propensity,
             propensity_kind="drawn" if propensity is not None else "unknown",
             actions=actions,
-            probabilities=[odds[rank] for rank in ranks] if propensity is not None else [],
+            probabilities=[] if propensity is None else probabilities,
             context=context,
             decided_at_ms=now_ms,
             policy_version=start.policy_version,

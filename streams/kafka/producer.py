@@ -177,25 +177,31 @@ class TransactionalProducer:
             else:
                 return
 
+    # By position, which costs half of what names do: topic, value, key, partition, callback, its
+    # other name, time, headers.
+
     def _produce_outputs(self, outputs: Iterable[Output]) -> None:
+        produce, prefix = self._producer.produce, self._prefix
         for out in outputs:
             partition = ANY_PARTITION if out.partition is None else out.partition
-            topic = self._prefix + out.topic.name
-            self._produce(topic, out.value, out.key, partition, None, None, 0, out.headers)
+            message = (prefix + out.topic.name, out.value, out.key, partition)
+            try:
+                produce(*message, None, None, 0, out.headers)
+            except BufferError:
+                self._produce_later(*message, None, None, 0, out.headers)
 
     def _produce_changes(self, changes: Mapping[bytes, bytes | None]) -> None:
-        topic, number = self._changelog, self._number
+        produce, topic, number = self._producer.produce, self._changelog, self._number
         *before, last = changes
         for key in before:
-            self._produce(topic, changes[key], key, number)
-        self._produce(topic, changes[last], last, number, self._note_offset)
+            try:
+                produce(topic, changes[key], key, number)
+            except BufferError:
+                self._produce_later(topic, changes[key], key, number)
+        self._produce_later(topic, changes[last], last, number, self._note_offset)
 
-    def _produce(self, *message: object) -> None:
-        """Hand over a message as soon as there is room for it.
-
-        By position, which costs half of what names do: topic, value, key, partition, callback, its
-        other name, time, headers.
-        """
+    def _produce_later(self, *message: object) -> None:
+        """Hand over a message as soon as there is room for it."""
         while True:
             try:
                 self._producer.produce(*message)

@@ -61,9 +61,9 @@ def test_templates_are_eligible_where_their_channel_reaches_the_user(contacts, l
 
 def test_a_template_paused_since_the_wave_began_is_not_eligible():
     profile = Profile(contacts=REACHED)
-    membership = audience().membership("ann", profile, NOON, {"hello", "ping"})
+    membership = audience().membership("ann", profile, NOON, frozenset({"hello", "ping"}))
     assert (membership.reason, membership.eligible) == ("policy", (False, True, False))
-    assert reason(audience(), profile, shut={"hello", "offer", "ping"}) == "ineligible"
+    assert reason(audience(), profile, shut=frozenset({"hello", "offer", "ping"})) == "ineligible"
 
 
 @pytest.mark.parametrize(
