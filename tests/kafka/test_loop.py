@@ -112,7 +112,7 @@ def members(loop: Deployment) -> dict[str, set[tuple[str, int]]]:
 def test_a_worker_killed_in_the_middle_of_a_wave_loses_and_doubles_nothing(
     kafka, namespace, tmp_path
 ):
-    settings = {"GROUNDSWELL_CHUNK_SIZE": "20"}
+    settings = {"GROUNDSWELL_CHUNK_SIZE": "4"}
     with deployment(kafka, namespace, tmp_path, settings=settings) as loop:
         for worker in range(3):
             loop.start(worker)
