@@ -22,7 +22,6 @@ from streams.agents.state import (
     CLOSE,
     ledger_key,
     load_ledger,
-    loaded,
     profile_key,
     put_timers,
     store,
@@ -31,7 +30,7 @@ from streams.core.encoding import LoadedRelease, release_label
 from streams.core.learning import Outcome, add_tallies, decision_tally
 from streams.core.ledger import Ledger
 from streams.core.policies import Policy
-from streams.core.profiles import Glimpse, Profile, note_action, note_send
+from streams.core.profiles import Profile, note_action, note_send
 from streams.core.reward_units import unit_of
 from streams.core.snapshots import policy_of
 from streams.core.waves import Choice, Wave, deciding_policy
@@ -162,7 +161,7 @@ class Members:
 
     def __init__(self, tx: Transaction, wave: Wave, now_ms: int) -> None:
         self._tx = tx
-        self._audience = wave.audience
+        self._wave = wave
         self._now_ms = now_ms
         self.people: list[tuple[str, Profile]] = []
         self.ledgers: dict[str, Ledger] = {}
@@ -176,8 +175,8 @@ class Members:
             What stands under the profile's key, where that was met on the way.
         """
         raw = raw if raw is not None else self._tx.get(profile_key(user))
-        profile = Profile() if raw is None else loaded(raw, Glimpse)
-        if self._audience.in_segment(profile, self._now_ms):
+        profile = self._wave.profile_of(raw)
+        if self._wave.audience.in_segment(profile, self._now_ms):
             self.ledgers[user] = load_ledger(self._tx, user, profile)
             self.people.append((user, profile))
 

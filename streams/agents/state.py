@@ -37,7 +37,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from streams.core.ledger import Ledger
-from streams.core.profiles import Glimpse, Profile
+from streams.core.profiles import Profile
 
 __all__ = [
     "CLOSE",
@@ -138,7 +138,7 @@ class Timer(msgspec.Struct, array_like=True):
 _encode = msgspec.msgpack.Encoder().encode
 _others = msgspec.msgpack.Decoder(list[tuple[str, str]]).decode
 _decoders: dict[type, msgspec.msgpack.Decoder] = {  # type: ignore[type-arg]
-    kind: msgspec.msgpack.Decoder(kind) for kind in (Profile, Glimpse, Ledger, Triggering)
+    kind: msgspec.msgpack.Decoder(kind) for kind in (Profile, Ledger, Triggering)
 }
 
 

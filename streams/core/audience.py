@@ -59,17 +59,23 @@ class _Kinds:
 
 
 class Audience:
-    """One wave's audience, and the rules of its campaign."""
+    """One wave's audience, and the rules of its campaign.
+
+    Attributes
+    ----------
+    attributes
+        Of a profile, that the segment asks for.
+    """
 
     def __init__(self, start: WaveStart) -> None:
         self._start = start
         self._campaign: Campaign = start.campaign
         segment = start.campaign.audience_segment
+        compiled = None if segment is None else compile_segment(segment)
         self._in_segment: Callable[[Profile, int], bool] = (
-            (lambda _profile, _now_ms: True)
-            if segment is None
-            else compile_segment(segment).matches
+            (lambda _profile, _now_ms: True) if compiled is None else compiled.matches
         )
+        self.attributes = frozenset[str]() if compiled is None else compiled.attributes
         templates = start.campaign.templates
         self._channels = tuple(dict.fromkeys(template.channel for template in templates))
         ids = [template.id for template in templates]

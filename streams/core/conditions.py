@@ -32,11 +32,19 @@ AttributeValue = None | bool | int | float | str | tuple[str, ...]
 MS_PER_DAY = 86_400_000.0
 
 
+class Attributes(Protocol):
+    """Attributes by name."""
+
+    def get(self, name: str, /) -> AttributeValue:
+        """The value; None where it is missing."""
+        ...
+
+
 class ProfileView(Protocol):
     """What an expression may see of a profile."""
 
     @property
-    def attributes(self) -> Mapping[str, AttributeValue]:
+    def attributes(self) -> Attributes:
         """Attributes by name."""
         ...
 
@@ -120,6 +128,8 @@ FUNCTIONS: Mapping[str, Callable[[str], Value]] = {
     "reachable": _reachable,
     "unsubscribed": _unsubscribed,
 }
+
+OF_ATTRIBUTES = frozenset({"attribute", "is_set"})  # the functions whose name is an attribute's
 
 
 def all_of(tests: list[Test]) -> Test:

@@ -1,12 +1,12 @@
 """Profiles to contexts: the columns that a campaign's `context` names, and its encoder's z."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 from operator import itemgetter
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from schemas.campaign import Campaign, ContextFeature, Template
 from schemas.errors import EncoderError
 from schemas.features import FeatureBatch, KnownUser
 from schemas.hashing import fallback_id, id_hash
+from streams.core.glimpses import Attributes
 from streams.core.policies import ActionSet, create
 from streams.core.policies.no_send import with_no_send
 from streams.core.profiles import Profile
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 NUMBERS = frozenset({int, float})  # a yes/no is none
+LEAST = 2  # so many numbers are read at once; of fewer each by itself
 WIDEST = 3.0  # numbers are held within this many scales of their centre
 BETWEEN = "+"  # the columns' version and the release's label
 
@@ -96,6 +98,13 @@ class ContextEncoder:
         """What tells columns apart whose contexts mean something else."""
         columns = "columns-" + fallback_id(*map(repr, self._features))[:12]
         return columns if self._release is None else columns + BETWEEN + self._release.version
+
+    @property
+    def attributes(self) -> frozenset[str] | None:
+        """Those of a profile that are read; None for all, which an encoder reads."""
+        if self._release is not None:
+            return None
+        return frozenset(f.attribute for f in self._features if f.attribute is not None)
 
     @property
     def d_user(self) -> int:
@@ -193,17 +202,17 @@ class _Numbers:
         self.columns = [int(column) for _, column in found]
         self._center = np.array([feature.center for feature, _ in found])
         self._scale = np.array([feature.scale for feature, _ in found])
-        names = [feature.attribute for feature, _ in found]
-        self._of = itemgetter(*names) if len(names) > 1 else None
+        self._names = [str(feature.attribute) for feature, _ in found]
+        self._of: dict[type, Callable[[Any], tuple[Any, ...]]] = {}
 
     def encode(
         self, attributes: Sequence[Mapping[str, AttributeValue | list[str]]]
     ) -> NDArray[np.float64] | None:
         """(n_users, n_numbers); None where somebody lacks one, or has something else there."""
-        if self._of is None:
+        if len(self._names) < LEAST or not attributes:
             return None
         try:
-            rows = list(map(self._of, attributes))
+            rows = list(map(self._rows(type(attributes[0])), attributes))
         except KeyError:
             return None
         values = list(chain.from_iterable(rows))
@@ -211,6 +220,15 @@ class _Numbers:
             return None
         numbers = np.array(values, np.float64).reshape(-1, len(self.columns))
         return _scaled(numbers, self._center, self._scale)
+
+    def _rows(self, kind: type) -> Callable[[Any], tuple[Any, ...]]:
+        """What gives the values of a user's attributes, which are of this kind."""
+        if kind not in self._of:
+            if issubclass(kind, Attributes):
+                self._of[kind] = kind.rows(self._names)
+            else:
+                self._of[kind] = itemgetter(*self._names)
+        return self._of[kind]
 
 
 def _is_number(feature: ContextFeature) -> bool:

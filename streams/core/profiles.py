@@ -19,7 +19,6 @@ __all__ = [
     "MOST_KINDS",
     "MOST_SENDS",
     "UNSUBSCRIBE",
-    "Glimpse",
     "Profile",
     "Sent",
     "action_key",
@@ -112,18 +111,6 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     def sends_since(self, at_ms: int) -> int:
         """Notifications sent at or after a time."""
         return sum(sent >= at_ms for sent in self.sends)
-
-
-class Glimpse(Profile, array_like=True, gc=False):
-    """A profile as deciding reads it: what only folding needs stays bytes.
-
-    Of a profile with many attributes that is a third of the work of reading it, and half of the
-    memory.
-    """
-
-    attributes_at: msgspec.Raw = msgspec.Raw()  # type: ignore[assignment]
-    contacts_at: msgspec.Raw = msgspec.Raw()  # type: ignore[assignment]
-    seen: msgspec.Raw = msgspec.Raw()  # type: ignore[assignment]
 
 
 def event_key(event: UserEvent) -> int:

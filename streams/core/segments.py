@@ -43,10 +43,17 @@ _KNOWN = ", ".join(conditions.FUNCTIONS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """A compiled expression: pure, and fast enough to ask for every user of a wave."""
+    """A compiled expression: pure, and fast enough to ask for every user of a wave.
+
+    Attributes
+    ----------
+    attributes
+        Those of a profile that it asks for.
+    """
 
     text: str
     test: Test
+    attributes: frozenset[str]
 
     def matches(self, profile: ProfileView, now_ms: int) -> bool:
         """Whether the profile belongs to the segment at this time; never raises."""
@@ -70,7 +77,9 @@ def compile_segment(text: str) -> Segment:
         )
     if not text.strip():
         raise ExpressionError("the segment is empty: write True to mean everyone")
-    return Segment(text=text, test=_Compiler(text).compile())
+    compiler = _Compiler(text)
+    test = compiler.compile()
+    return Segment(text=text, test=test, attributes=frozenset(compiler.attributes))
 
 
 # what people write who think in JSON or SQL
@@ -82,6 +91,7 @@ class _Compiler:
         flat = text.replace("\r", " ").replace("\n", " ")  # as long as before: columns stay
         self.source = flat.strip()
         self.indent = len(flat) - len(flat.lstrip())
+        self.attributes: set[str] = set()
 
     def compile(self) -> Test:
         try:
@@ -212,6 +222,7 @@ class _Compiler:
                     f'{name}("..."), or attribute("{name}")',
                 )
             case ast.Name(id=name):
+                self.attributes.add(name)
                 return conditions.attribute(name)
             case ast.Call():
                 return self.call(node)
@@ -232,6 +243,8 @@ class _Compiler:
             raise self.refused(node, f"the unknown function '{name}'", hint)
         match node:
             case ast.Call(args=[ast.Constant(value=str(argument))], keywords=[]) if argument:
+                if name in conditions.OF_ATTRIBUTES:
+                    self.attributes.add(argument)
                 return conditions.FUNCTIONS[name](argument)
             case _:
                 raise self.refused(

@@ -14,6 +14,7 @@ from schemas.ids import BASELINE, NO_SEND, POLICY
 from schemas.records import Decision
 from streams.core.audience import Audience, Membership
 from streams.core.encoding import ContextEncoder, LoadedRelease, action_set
+from streams.core.glimpses import Glimpse, glimpse_of
 from streams.core.ledger import Entry
 from streams.core.policies import Policy, draw
 from streams.core.policies.fatigue import recovering
@@ -71,8 +72,17 @@ class Wave:
         self._encoder = ContextEncoder(start.campaign.context, release)
         self._actions = action_set(start.campaign)
         self.audience = Audience(start)
+        asked = self._encoder.attributes
+        self._profile: type[Profile] = (
+            Glimpse if asked is None else glimpse_of(asked | self.audience.attributes)
+        )
+        self._read = msgspec.msgpack.Decoder(self._profile).decode
         self._choices: dict[tuple[bool, ...], tuple[list[int], list[str]]] = {}
         self._rows = {name: row for row, name in enumerate(self._actions.ids)}
+
+    def profile_of(self, raw: bytes | None) -> Profile:
+        """A user's profile from a shard's state, as far as this wave asks for it."""
+        return self._profile() if raw is None else self._read(raw)
 
     def decide(
         self,

@@ -78,6 +78,18 @@ def test_buckets_set_one_column_a_value_and_the_same_one_always():
     assert encoded(other, "Bonn") != encoded(same, "Bonn")
 
 
+def test_numbers_are_the_same_whether_everybody_has_them_or_not():
+    features = [AGE, PLAN, ContextFeature(attribute="sum", scale=10.0), ContextFeature(event="x")]
+    encoder = ContextEncoder(features)
+    full = [Profile(attributes={"age": 30 + n, "sum": 2.5 * n}) for n in range(4)]
+    others = [Profile(attributes=a) for a in ({}, {"age": True, "sum": "much"}, {"sum": 1})]
+    alone, _ = encoder.encode_many(full)
+    among, _ = encoder.encode_many(full + others)
+    assert np.array_equal(among[:4], alone)
+    assert alone[2].tolist() == pytest.approx([(32 - 45) / 15, 0, 0, 0, 0, 0.5, 0])
+    assert among[4:, [0, 5]].tolist() == [[0, 0], [1, 0], [0, pytest.approx(0.1)]]
+
+
 def test_hashed_columns_are_the_same_in_every_release():
     assert encoded(CITY, "Bonn").index(1.0) == 4
 

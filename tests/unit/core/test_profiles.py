@@ -11,7 +11,6 @@ from streams.core.profiles import (
     MOST_IDS,
     MOST_KINDS,
     MOST_SENDS,
-    Glimpse,
     Profile,
     event_key,
     fold_event,
@@ -195,25 +194,3 @@ def test_of_more_templates_than_are_kept_the_one_sent_first_is_forgotten():
     assert len(profile.sent_at) == MOST_ACTIONS
     assert min(profile.sent_at.values()) == 1005
     assert profile.sent_at["spring/t9"] == 1009
-
-
-def test_a_glimpse_reads_what_deciding_asks_and_leaves_the_rest_as_it_stands():
-    profile = folded(
-        [
-            event(attributes={"age": 30, "plan": "free"}, contacts={"email": "a@x"}, event_id="1"),
-            event(2000, type="purchase", attributes={"age": 31}, event_id="2"),
-        ]
-    )
-    leave(profile, "push", 2500)
-    raw = msgspec.msgpack.encode(profile)
-    glimpse = msgspec.msgpack.decode(raw, type=Glimpse)
-    for name in ("attributes", "contacts", "counts", "left", "sends", "sent_at"):
-        assert getattr(glimpse, name) == getattr(profile, name)
-    assert glimpse.reachable("email")
-    assert not glimpse.reachable("push")
-    assert glimpse.last_event_ms("purchase") == 2000
-    assert msgspec.msgpack.encode(glimpse) == raw
-
-
-def test_a_glimpse_of_nobody_is_an_empty_profile():
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode([]), type=Glimpse).attributes == {}
