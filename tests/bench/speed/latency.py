@@ -120,10 +120,11 @@ def measure(
 
 
 @contextmanager
-def peer(bootstrap: str, source: str, target: str, answer: bytes) -> Iterator[None]:
+def peer(bootstrap: str, source: str, target: str, answer: bytes | None) -> Iterator[None]:
     """A bare loop of librdkafka: whatever has come is answered in one transaction.
 
     It decodes nothing, keeps no state and does not commit where it is: less cannot be done.
+    Without an answer it sends on what came.
     """
     stop = threading.Event()
     ready = threading.Event()
@@ -152,7 +153,7 @@ def _answer_all(
     bootstrap: str,
     source: str,
     target: str,
-    answer: bytes,
+    answer: bytes | None,
     ready: threading.Event,
     stop: threading.Event,
 ) -> None:
@@ -175,7 +176,8 @@ def _answer_all(
             continue
         producer.begin_transaction()
         for message in messages:
-            producer.produce(target, answer, message.key(), partition=message.partition())
+            value = message.value() if answer is None else answer
+            producer.produce(target, value, message.key(), partition=message.partition())
         producer.commit_transaction(30)
     reader.close()
 
