@@ -13,17 +13,23 @@ from streams.kafka.provision import describe_topics
 from streams.kafka.read import bounds, groupless_reader, read_all
 from streams.kafka.shard import Shard, ShardConfig, ShardKind
 from streams.kafka.store import StoreOptions
+from streams.kafka.turn import Turn
 from tests.kafka.harness import wait_until
 
 
 class Bench:
     """Topics for one shard, and records to apply."""
 
-    def __init__(self, kafka, prefix: str, directory: Path) -> None:
+    def __init__(self, kafka, prefix: str, directory: Path, turn: Turn | None = None) -> None:
         self.kafka, self.prefix, self.directory = kafka, prefix, directory
+        self.turn = turn or Turn()
         self.input = prefix + USER_EVENTS.name
         self.kind = ShardKind(
-            name="users", inputs=(self.input,), timed=(self.input,), changelog=SHARD_CHANGELOG
+            name="users",
+            inputs=(self.input,),
+            timed=(self.input,),
+            changelog=SHARD_CHANGELOG,
+            takes_turns=True,
         )
         self.make(USER_EVENTS.name, {})
         self.make(SHARD_CHANGELOG.name, {"cleanup.policy": "compact"})
@@ -47,6 +53,7 @@ class Bench:
             codec=Codec(),
             store_options=StoreOptions(64),
             topic_ids=self.ids([self.input, self.prefix + SHARD_CHANGELOG.name]),
+            turn=self.turn,
         )
         return Shard(self.kind, 0, config)
 

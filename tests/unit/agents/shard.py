@@ -76,10 +76,11 @@ class MemoryShard:
     applied: dict[str, int] = field(default_factory=dict)
     times: dict[str, int] = field(default_factory=dict)
     outputs: list[Output] = field(default_factory=list)
+    turn: Turn = field(default_factory=Turn)
 
     def begin(self) -> Transaction:
         return Transaction(
-            self.number, self.store, CODEC, "", self.now_ms, dict(self.applied), Turn()
+            self.number, self.store, CODEC, "", self.now_ms, dict(self.applied), self.turn
         )
 
     def commit(self, tx: Transaction) -> list[Output]:

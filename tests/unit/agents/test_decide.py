@@ -16,6 +16,7 @@ from streams.agents.running_waves import RunningWave, load_wave
 from streams.agents.state import CLOSE, Timer, ledger_key, profile_key, read_timers, wave_key
 from streams.core.ledger import Ledger
 from streams.core.profiles import Profile
+from streams.core.waves import Wave
 from tests.unit.agents.shard import (
     NOON,
     SHARDS,
@@ -205,6 +206,20 @@ def test_a_start_for_another_shard_or_an_impossible_wave_is_refused(given):
     start = replace(wave_start(SPRING), **given)
     assert len(refusals(shard.apply(StartWaves(), [start, b"garbage"]))) == 2
     assert shard.store.pairs == {}
+
+
+def test_what_takes_long_is_decided_beside_other_shards(monkeypatch):
+    usual = decided(peopled(), SPRING, chunk=10)
+    shard, held, decide = peopled(), [], Wave.decide
+
+    def watched(*given: object):
+        held.append(shard.turn._lock.locked())
+        return decide(*given)
+
+    monkeypatch.setattr(Wave, "decide", watched)
+    monkeypatch.setattr("streams.agents.decide.LONG_S", 0.0)
+    assert decided(shard, SPRING, chunk=10) == usual
+    assert held == [True, False, False, False, False]  # from the first on that took long
 
 
 # ---- stopped, paused, too late
