@@ -1,13 +1,11 @@
 """Waves: started in a shard by a record, decided chunk by chunk between its other work."""
 
 import dataclasses
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from weakref import WeakSet
 
 from schemas.campaign import LAST_WAVE, WaveStart
 from schemas.wire import Unreadable
+from streams.agents.beside import Beside
 from streams.agents.clock import Clock
 from streams.agents.listed import drop_list, listed_users, put_list
 from streams.agents.parts import note_complete
@@ -26,7 +24,6 @@ from streams.kafka.transaction import Incoming, Transaction
 
 __all__ = ["DecideChunk", "StartWaves"]
 
-LONG_S = 0.05  # for a chunk: it is then arrays that take so long
 LOOKED_AT = 10  # so many times the chunk's size of users are looked at for one chunk
 
 
@@ -77,7 +74,7 @@ class DecideChunk:
         self._chunk_size = chunk_size
         self._clock = clock
         self._pinned = PinnedWaves(known)
-        self._long: WeakSet[Wave] = WeakSet()
+        self._beside = Beside()
 
     def let_go(self, shard: int) -> None:
         """A shard has moved to another worker."""
@@ -102,17 +99,13 @@ class DecideChunk:
             return True
         wave = self._pinned.wave(start) if status == "active" else None
         if wave is None:
-            if running.untold:  # it was paused: who looks at its report sees all of it
+            if running.untold:  # it waits: who looks at its report sees all that was decided
                 tell_progress(tx, running, now_ms)
             return False
         members = Members(tx, wave, now_ms)
         ended = self._add_next(members, tx, running, wave)
         shut = shut_templates(start.campaign, newest)
-        with self._beside(tx, wave):
-            began = time.perf_counter()
-            choices = wave.decide(members.people, running.chunk, now_ms, shut)
-            if time.perf_counter() - began > LONG_S:
-                self._long.add(wave)
+        choices = self._beside.decide(tx, wave, members.people, running.chunk, now_ms, shut)
         running.chunk += 1
         note_tallies(running, send(tx, running, choices, members.ledgers, now_ms))
         if ended:
@@ -122,10 +115,6 @@ class DecideChunk:
         else:
             store_wave(tx, running)
         return True
-
-    def _beside(self, tx: Transaction, wave: Wave) -> AbstractContextManager[None]:
-        """What takes long does so beside other shards' work: arrays need no interpreter."""
-        return tx.turn.aside() if wave in self._long else nullcontext()
 
     def _add_next(
         self, members: Members, tx: Transaction, running: RunningWave, wave: Wave

@@ -116,8 +116,11 @@ def note_tallies(running: RunningWave, tallies: Sequence[Tally]) -> None:
 
 
 def is_to_be_told(running: RunningWave, now_ms: int) -> bool:
-    """Whether there is something to tell, and what was told last is a second old."""
-    return bool(running.untold) and now_ms - running.told_ms >= TELL_AFTER_MS
+    """Whether there is something to tell, and what was told last is a second old.
+
+    Of a clock that was put back it is not known how old that is.
+    """
+    return bool(running.untold) and not 0 <= now_ms - running.told_ms < TELL_AFTER_MS
 
 
 def tell_progress(tx: Transaction, running: RunningWave, now_ms: int) -> None:

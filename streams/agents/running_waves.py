@@ -42,9 +42,9 @@ class Course(msgspec.Struct, array_like=True):
     held
         Entries of it that ledgers hold, open or to be corrected.
     untold
-        What a triggered wave's decisions added to its report since the learner was told last.
+        What its decisions added to its report since the learner was told last.
     told_ms
-        When that was, in event time.
+        When that was, by the clock that decisions are made by.
     listed
         Whether it is for users of a list, which is kept apart.
     """

@@ -5,6 +5,7 @@ from itertools import islice
 
 from schemas.ids import BASELINE, HOLDOUT, POLICY
 from schemas.records import UserEvent
+from streams.agents.beside import Beside
 from streams.agents.clock import Clock
 from streams.agents.parts import note_complete
 from streams.agents.progress import is_to_be_told, note_tallies, tell_progress
@@ -50,6 +51,7 @@ class Triggers:
         self._chunk_size = chunk_size
         self._clock = clock
         self._pinned = PinnedWaves(known)
+        self._beside = Beside()
 
     def let_go(self, shard: int) -> None:
         """A shard has moved to another worker."""
@@ -167,7 +169,8 @@ class Triggers:
         newest = self._known.campaign(campaign.campaign_id)
         shut = shut_templates(campaign, newest)
         events = {user: trigger.event for user, trigger in may.items()}
-        choices = wave.decide(members.people, running.chunk, now_ms, shut, events)
+        people, chunk = members.people, running.chunk
+        choices = self._beside.decide(tx, wave, people, chunk, now_ms, shut, events)
         if not choices:
             return
         running.chunk += 1

@@ -1,9 +1,9 @@
 """Turns: of a worker's shards one at a time does what needs Python's lock.
 
-Shards that work side by side take the lock from each other whenever one of them lets go of it for a
-moment, to look something up or to add two arrays, and wait for it again afterwards. Deciding for a
-wave took 40 microseconds of CPU a decision so, and takes 35 where they take turns. Nothing that
-waits for a broker belongs into a turn.
+Shards that work side by side take the lock from each other whenever one lets go of it for a moment,
+as numpy does to add two arrays and confluent-kafka to report each message, and wait for it again
+afterwards. Deciding for a wave took 40 microseconds of CPU a decision so, and takes 35 where they
+take turns. Nothing that waits for a broker belongs into a turn.
 """
 
 import threading

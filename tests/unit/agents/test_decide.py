@@ -1,10 +1,11 @@
+import time
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.campaign import Campaign, Template
+from schemas.campaign import Campaign, ContextFeature, Template
 from schemas.hashing import decision_id, share_of
 from schemas.ids import NO_SEND
 from schemas.records import UserEvent
@@ -208,6 +209,14 @@ def test_a_start_for_another_shard_or_an_impossible_wave_is_refused(given):
     assert shard.store.pairs == {}
 
 
+@pytest.mark.parametrize("name", ['say "hi"', "back\\slash", "new\nline"])
+def test_a_campaign_may_ask_for_attributes_of_any_name(name):
+    context = [ContextFeature(attribute=name), ContextFeature(attribute="age")]
+    assert len(decided(peopled(), campaign(context=context))) == len(USERS)
+    odd = campaign(audience_segment=f"not is_set({name!r}) or attribute('\\ud800') == 1")
+    assert len(decided(peopled(), odd)) == len(USERS)
+
+
 def test_what_takes_long_is_decided_beside_other_shards(monkeypatch):
     usual = decided(peopled(), SPRING, chunk=10)
     shard, held, decide = peopled(), [], Wave.decide
@@ -217,9 +226,27 @@ def test_what_takes_long_is_decided_beside_other_shards(monkeypatch):
         return decide(*given)
 
     monkeypatch.setattr(Wave, "decide", watched)
-    monkeypatch.setattr("streams.agents.decide.LONG_S", 0.0)
+    limits = {"streams.agents.beside.LONG_S": 0.0, "streams.agents.beside.LONG_EACH_S": 0.0}
+    for name, limit in limits.items():
+        monkeypatch.setattr(name, limit)
     assert decided(shard, SPRING, chunk=10) == usual
     assert held == [True, False, False, False, False]  # from the first on that took long
+
+
+def test_what_takes_long_no_more_is_decided_within_its_turn_again(monkeypatch):
+    decided(peopled(), SPRING)  # what is done once is done
+    shard, held, decide = peopled(), [], Wave.decide
+
+    def watched(*given: object):
+        held.append(shard.turn._lock.locked())
+        until = time.thread_time() + (0.03 if len(held) == 2 else 0.0)
+        while time.thread_time() < until:
+            pass
+        return decide(*given)
+
+    monkeypatch.setattr(Wave, "decide", watched)
+    decided(shard, SPRING, chunk=10)
+    assert held == [True, True, False, True, True]
 
 
 # ---- stopped, paused, too late

@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 from schemas.campaign import ContextFeature
 from schemas.records import UserEvent
 from streams.core.encoding import ContextEncoder
-from streams.core.glimpses import Glimpse, glimpse_of
+from streams.core.glimpses import MOST, Glimpse, glimpse_of
 from streams.core.profiles import Profile, fold_event, leave
 from streams.core.segments import compile_segment
 
 RAW = ("attributes_at", "contacts_at", "seen")  # what only folding needs
-ODD = ["get", "FIELDS", "rows", "f0", "two words", "naïve", "__init__", "1st", "", "age"]
+ODD = ["get", "FIELDS", "rows", "f0", "two words", "naïve", "__init__", "1st", "age", "emoji 😀"]
+UNFIT = ['with "quotes"', "back\\slash", "new\nline", "nul\0", "half \ud800 a pair"]
 
 
 def ann(**attributes: object) -> Profile:
@@ -80,8 +81,27 @@ def test_a_glimpse_of_nobody_lacks_every_attribute_and_is_nobody_elses():
 
 @pytest.mark.parametrize("name", ODD)
 def test_an_attribute_may_have_any_name(name):
-    glimpse = read(glimpse_of(ODD), ann(**{other: other for other in ODD if other}))
-    assert glimpse.attributes.get(name) == (name or None)
+    glimpse = read(glimpse_of(ODD), ann(**{other: other for other in ODD}))
+    assert glimpse.attributes.get(name) == name
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_where_no_field_can_have_a_name_all_are_read(name):
+    assert glimpse_of(["age", name]) is Glimpse
+    assert glimpse_of(["age", name])().attributes.get(name) is None
+
+
+@given(st.text())
+def test_a_name_is_a_fields_or_all_are_read(name):
+    kind = glimpse_of(["age", name])
+    assert kind().attributes.get(name) is None
+    if kind is not Glimpse:
+        assert read(kind, Profile(attributes={name: 5, "age": 5})).attributes.get(name) == 5
+
+
+def test_where_many_are_asked_for_all_are_read():
+    assert glimpse_of(map(str, range(MOST))) is not Glimpse
+    assert glimpse_of(map(str, range(MOST + 1))) is Glimpse
 
 
 def test_what_is_asked_alike_is_read_alike():
@@ -112,7 +132,13 @@ FEATURES = [
 ]
 
 
-@given(st.lists(st.lists(VALUES, min_size=5, max_size=5), min_size=1, max_size=4))
+NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(
+    st.lists(st.lists(VALUES, min_size=5, max_size=5), min_size=1, max_size=4)
+    | st.lists(st.lists(NUMBERS, min_size=5, max_size=5), min_size=1, max_size=4)
+)
 def test_a_glimpse_has_the_context_of_its_profile(people):
     profiles = []
     for values in people:
