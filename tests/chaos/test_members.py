@@ -45,6 +45,11 @@ def longest_pause_s(deployed: Deployment, shards: set[int], since: float, until:
     )
 
 
+def hand_overs(deployed: Deployment) -> int:
+    """How often worker 1 has opened or closed shards."""
+    return deployed.count(1, "shards_closed") + deployed.count(1, "shards_opened")
+
+
 def comes_back(deployed: Deployment, *, kill: bool) -> Harm:
     """End worker 0 and start it again, some times; look at what the other one commits.
 
@@ -54,6 +59,7 @@ def comes_back(deployed: Deployment, *, kill: bool) -> Harm:
     """
     time.sleep(5)
     others = users_of(deployed, 1)
+    before = hand_overs(deployed)  # whoever joined first has given some away
     pauses, away = [], []
     usual = longest_pause_s(deployed, others, time.time() - 4, time.time() - 0.5)
     for _ in range(TIMES):
@@ -68,7 +74,7 @@ def comes_back(deployed: Deployment, *, kill: bool) -> Harm:
         away.append(time.time() - began)
         time.sleep(5)
         pauses.append(longest_pause_s(deployed, others, began, time.time() - 0.5))
-    moved = deployed.count(1, "shards_closed") + deployed.count(1, "shards_opened") - 1
+    moved = hand_overs(deployed) - before
     pause = "longest pause of the others"
     return Harm(
         TIMES,
