@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from schemas.errors import BusError, FencedError
 from streams.kafka.cluster import Cluster
 from streams.kafka.transaction import Output
-from streams.kafka.turn import Turn
+from streams.kafka.turn import NO_TURN, Turn
 
 __all__ = ["FOR_GOOD", "TransactionalProducer"]
 
@@ -44,8 +44,6 @@ class TransactionalProducer:
         Whoever uses it last fences those before.
     changelog, number
         Where changed state goes: topic and partition.
-    turn
-        Messages are handed over within it.
     """
 
     def __init__(
@@ -58,10 +56,8 @@ class TransactionalProducer:
         number: int,
         prefix: str,
         timeout_s: float,
-        turn: Turn,
     ) -> None:
         self._shard = shard
-        self._turn = turn
         self._changelog = changelog
         self._number = number
         self._prefix = prefix
@@ -95,8 +91,15 @@ class TransactionalProducer:
                 f"shard {self._shard} cannot start transactions: {error.args[0].str()}"
             ) from error
 
-    def commit(self, outputs: Iterable[Output], changes: Mapping[bytes, bytes | None]) -> int:
+    def commit(
+        self,
+        outputs: Iterable[Output],
+        changes: Mapping[bytes, bytes | None],
+        turn: Turn = NO_TURN,
+    ) -> int:
         """Send outputs and changed state in one transaction; gives the changelog's last offset.
+
+        Messages are handed over within the turn.
 
         Raises
         ------
@@ -109,9 +112,9 @@ class TransactionalProducer:
         while True:
             try:
                 self._producer.begin_transaction()
-                with self._turn:
-                    self._produce_outputs(outputs)
-                    self._produce_changes(changes)
+                with turn:
+                    self._produce_outputs(outputs, turn)
+                    self._produce_changes(changes, turn)
                 self._end()
             except KafkaException as error:
                 self._recover(error.args[0], deadline)
@@ -180,7 +183,7 @@ class TransactionalProducer:
     # By position, which costs half of what names do: topic, value, key, partition, callback, its
     # other name, time, headers.
 
-    def _produce_outputs(self, outputs: Iterable[Output]) -> None:
+    def _produce_outputs(self, outputs: Iterable[Output], turn: Turn) -> None:
         produce, prefix = self._producer.produce, self._prefix
         for out in outputs:
             partition = ANY_PARTITION if out.partition is None else out.partition
@@ -188,25 +191,25 @@ class TransactionalProducer:
             try:
                 produce(*message, None, None, 0, out.headers)
             except BufferError:
-                self._produce_later(*message, None, None, 0, out.headers)
+                self._produce_later(turn, *message, None, None, 0, out.headers)
 
-    def _produce_changes(self, changes: Mapping[bytes, bytes | None]) -> None:
+    def _produce_changes(self, changes: Mapping[bytes, bytes | None], turn: Turn) -> None:
         produce, topic, number = self._producer.produce, self._changelog, self._number
         *before, last = changes
         for key in before:
             try:
                 produce(topic, changes[key], key, number)
             except BufferError:
-                self._produce_later(topic, changes[key], key, number)
-        self._produce_later(topic, changes[last], last, number, self._note_offset)
+                self._produce_later(turn, topic, changes[key], key, number)
+        self._produce_later(turn, topic, changes[last], last, number, self._note_offset)
 
-    def _produce_later(self, *message: object) -> None:
+    def _produce_later(self, turn: Turn, *message: object) -> None:
         """Hand over a message as soon as there is room for it."""
         while True:
             try:
                 self._producer.produce(*message)
             except BufferError:
-                with self._turn.aside():
+                with turn.aside():
                     self._producer.poll(0.05)
             else:
                 return

@@ -26,7 +26,7 @@ from streams.kafka.producer import TransactionalProducer
 from streams.kafka.read import groupless_reader, of_no_matter
 from streams.kafka.store import Store, StoreOptions
 from streams.kafka.transaction import Incoming, Transaction
-from streams.kafka.turn import Turn
+from streams.kafka.turn import NO_TURN, Turn
 
 __all__ = ["Handler", "Shard", "ShardConfig", "ShardKind", "Step"]
 
@@ -35,6 +35,7 @@ log = structlog.get_logger()
 META = b"!meta"
 MARKER = b"!marker"
 STANDSTILL_S = 60.0  # a restore that gets nothing for so long fails
+FEW = 50  # records: work on no more of them is done soon
 FLUSH_S = 600.0  # a store in which little is written is written to its files so often
 POSITION = b"!position"  # only in RocksDB: how far in the changelog it has come
 
@@ -102,7 +103,7 @@ class Shard:
         self.number = number
         self._config = config
         self._changelog = config.prefix + kind.changelog.name
-        self._turn = config.turn if kind.takes_turns else Turn()
+        self._turn = config.turn if kind.takes_turns else NO_TURN
         self._producer = TransactionalProducer(
             cluster=config.cluster,
             shard=f"{kind.name}/{number}",
@@ -111,7 +112,6 @@ class Shard:
             number=number,
             prefix=config.prefix,
             timeout_s=config.transaction_timeout_s,
-            turn=self._turn,
         )
         self._using = threading.Lock()
         self._producer.fence()
@@ -248,8 +248,8 @@ class Shard:
         if not fresh:
             return True
         with self._using:
-            with self._turn:
-                tx = self._begin()
+            with self._turn_for(len(fresh)) as turn:
+                tx = self._begin(turn)
                 handler(tx, fresh)
             self._commit_all(tx, applied={topic: fresh[-1].offset})
         APPLIED.labels(topic).inc(len(fresh))
@@ -265,8 +265,8 @@ class Shard:
         """
         with self._using:
             for number in range(rank, len(steps)):
-                with self._turn:
-                    tx = self._begin()
+                with self._turn as turn:
+                    tx = self._begin(turn)
                     more = steps[number](tx)
                 if not tx.empty:
                     self._commit_all(tx, applied={})
@@ -285,12 +285,16 @@ class Shard:
         """
         with self._using:
             if self.read_to != self.meta.read:
-                self._commit_all(self._begin(), applied={})
+                self._commit_all(self._begin(NO_TURN), applied={})
             if time.monotonic() - self._flushed_at > FLUSH_S:
                 self._store.flush()
                 self._flushed_at = time.monotonic()
 
-    def _begin(self) -> Transaction:
+    def _turn_for(self, records: int) -> Turn:
+        """The turn for work on so many records."""
+        return self._turn if records > FEW else NO_TURN
+
+    def _begin(self, turn: Turn) -> Transaction:
         return Transaction(
             self.number,
             self._store,
@@ -298,7 +302,7 @@ class Shard:
             self._config.prefix,
             self.now_ms,
             self.meta.applied,
-            self._turn,
+            turn,
         )
 
     def _commit_all(self, tx: Transaction, applied: Mapping[str, int]) -> None:
@@ -312,10 +316,11 @@ class Shard:
         tx.changes[META] = msgspec.msgpack.encode(meta)
         self._check_sizes(tx)
         with COMMIT_SECONDS.time():
-            last_offset = self._producer.commit(tx.outputs, tx.changes)
+            turn = self._turn_for(len(tx.outputs) + len(tx.changes))
+            last_offset = self._producer.commit(tx.outputs, tx.changes, turn)
         for name, number in Counter(out.topic.name for out in tx.outputs).items():
             EMITTED.labels(name).inc(number)
-        with self._turn:
+        with turn:
             self._write(tx.changes, last_offset + 1, time.time())
         self.meta = meta
 

@@ -9,7 +9,6 @@ from confluent_kafka.admin import NewTopic
 from schemas.errors import FencedError
 from streams.kafka.cluster import Cluster
 from streams.kafka.producer import TransactionalProducer
-from streams.kafka.turn import Turn
 
 pytestmark = pytest.mark.kafka
 
@@ -23,7 +22,6 @@ def producer(kafka, topic: str) -> TransactionalProducer:
         number=0,
         prefix="",
         timeout_s=10,
-        turn=Turn(),
     )
     made.fence()
     return made

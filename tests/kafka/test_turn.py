@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from streams.kafka.shard import Shard
+from streams.kafka.shard import FEW, Shard
 from streams.kafka.transaction import Incoming
 from streams.kafka.turn import Turn
 from tests.kafka.shard_bench import Bench
@@ -29,14 +29,16 @@ def pool():
         yield made
 
 
-def apply(shard: Shard, handler) -> bool:
+def apply(shard: Shard, handler, count: int = FEW + 1) -> bool:
     topic = shard.kind.inputs[0]
-    record = Incoming(topic, 0, shard.applied(topic) + 1, 0, b"user", b"")
-    return shard.apply(topic, [record], handler)
+    first = shard.applied(topic) + 1
+    batch = [Incoming(topic, 0, first + rank, 0, b"user", b"") for rank in range(count)]
+    return shard.apply(topic, batch, handler)
 
 
 def put(tx, batch) -> None:
-    tx.put(b"key", b"value")
+    for record in batch:
+        tx.put(b"key%d" % record.offset, b"value")
 
 
 def test_of_two_shards_one_at_a_time_works(two, pool):
@@ -105,7 +107,23 @@ def test_who_waits_for_room_keeps_nobody_waiting(two, pool, monkeypatch):
     assert not applied.done()
     room.set()
     assert applied.result(20)
-    assert first._store.get(b"key") == second._store.get(b"key") == b"value"
+    assert first._store.get(b"key%d" % FEW) == second._store.get(b"key%d" % FEW) == b"value"
+
+
+def test_a_few_records_wait_for_nobody(two, pool):
+    inside, go_on = threading.Event(), threading.Event()
+
+    def slow(tx, batch) -> None:
+        inside.set()
+        assert go_on.wait(20)
+        put(tx, batch)
+
+    applied = pool.submit(apply, two[0], slow)
+    assert inside.wait(20)
+    assert apply(two[1], put, FEW // 2)
+    assert not applied.done()
+    go_on.set()
+    assert applied.result(20)
 
 
 def test_a_turn_that_ends_in_an_error_is_passed_on(two):
