@@ -63,9 +63,6 @@ class StoreOptions:
         options.set_write_buffer_size(4 * 1024 * 1024)
         options.set_max_write_buffer_number(2)
         options.set_write_buffer_manager(self._unwritten)
-        # What is not in memory, as of most users' ledgers, is known at half the cost.
-        options.set_memtable_prefix_bloom_ratio(0.01)  # 40 KB: 10,000 keys of 400 bytes
-        options.set_memtable_whole_key_filtering(True)
         options.set_keep_log_file_num(2)
         options.set_max_background_jobs(2)
         options.set_compression_per_level(
