@@ -60,7 +60,7 @@ class DecisionBytes:
             )
         )
 
-    def _part(self, encode: Callable[..., tuple[bytes, bytes]], *values: Any) -> Pair:
+    def _part(self, encode: Callable[..., Pair], *values: Any) -> Pair:
         found = self._parts.get(values)
         if found is None:
             if len(self._parts) >= MOST:

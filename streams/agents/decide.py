@@ -9,7 +9,7 @@ from streams.agents.beside import Beside
 from streams.agents.clock import Clock
 from streams.agents.listed import drop_list, listed_users, put_list
 from streams.agents.parts import note_complete
-from streams.agents.progress import is_to_be_told, note_tallies, tell_progress
+from streams.agents.progress import note_tallies, store_progress, tell_progress
 from streams.agents.running_waves import RunningWave, load_wave, open_triggers, store_wave
 from streams.agents.sending import (
     Known,
@@ -110,10 +110,8 @@ class DecideChunk:
         note_tallies(running, send(tx, running, choices, members.ledgers, now_ms))
         if ended:
             self._finish(tx, running, now_ms)
-        elif is_to_be_told(running, now_ms):
-            tell_progress(tx, running, now_ms)
         else:
-            store_wave(tx, running)
+            store_progress(tx, running, now_ms)
         return True
 
     def _add_next(

@@ -17,6 +17,7 @@ __all__ = [
     "is_to_be_told",
     "note_tallies",
     "progress_update",
+    "store_progress",
     "tell",
     "tell_progress",
 ]
@@ -128,3 +129,11 @@ def tell_progress(tx: Transaction, running: RunningWave, now_ms: int) -> None:
     tell(tx, progress_update(tx, running, running.untold))
     running.untold, running.told_ms = [], now_ms
     store_wave(tx, running)
+
+
+def store_progress(tx: Transaction, running: RunningWave, now_ms: int) -> None:
+    """Store the wave; where the learner is to be told, in the same transaction."""
+    if is_to_be_told(running, now_ms):
+        tell_progress(tx, running, now_ms)
+    else:
+        store_wave(tx, running)

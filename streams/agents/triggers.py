@@ -8,8 +8,13 @@ from schemas.records import UserEvent
 from streams.agents.beside import Beside
 from streams.agents.clock import Clock
 from streams.agents.parts import note_complete
-from streams.agents.progress import is_to_be_told, note_tallies, tell_progress
-from streams.agents.running_waves import RunningWave, load_wave, store_wave
+from streams.agents.progress import (
+    is_to_be_told,
+    note_tallies,
+    store_progress,
+    tell_progress,
+)
+from streams.agents.running_waves import RunningWave, load_wave
 from streams.agents.sending import Known, Members, PinnedWaves, send, shut_templates
 from streams.agents.state import (
     REST,
@@ -124,11 +129,7 @@ class Triggers:
             self._decide(tx, running, wave, chunk, at_ms)
         if running.chunk == before:
             return
-        now_ms = self._clock.now_ms(tx.now_ms)
-        if is_to_be_told(running, now_ms):  # with this transaction, not in one of its own
-            tell_progress(tx, running, now_ms)
-        else:
-            store_wave(tx, running)
+        store_progress(tx, running, self._clock.now_ms(tx.now_ms))
 
     def _chunks(
         self, tx: Transaction, triggers: Iterable[Trigger]

@@ -119,13 +119,10 @@ def _shown(
 
 def _plain(record: object) -> Any:
     """A record as JSON has it; bytes (states, contexts) as their number."""
-    return msgspec.to_builtins(record, builtin_types=(bytes,)) | {
-        field: f"<{len(getattr(record, field))} bytes>"
-        for field in (
-            *getattr(record, "__dataclass_fields__", ()),
-            *getattr(record, "__struct_fields__", ()),
-        )
-        if isinstance(getattr(record, field), bytes)
+    fields = msgspec.to_builtins(record, builtin_types=(bytes,))
+    return {
+        name: f"<{len(value)} bytes>" if isinstance(value, bytes) else value
+        for name, value in fields.items()
     }
 
 

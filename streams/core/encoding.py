@@ -1,12 +1,9 @@
 """Profiles to contexts: the columns that a campaign's `context` names, and its encoder's z."""
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import chain
-from operator import itemgetter
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +11,11 @@ from numpy.typing import NDArray
 from schemas.campaign import Campaign, ContextFeature, Template
 from schemas.errors import EncoderError
 from schemas.features import FeatureBatch, KnownUser
-from schemas.hashing import fallback_id, id_hash
-from streams.core.glimpses import Attributes
+from schemas.hashing import fallback_id
+from streams.core.columns import Columns, Counts, Given
 from streams.core.policies import ActionSet, create
 from streams.core.policies.no_send import with_no_send
 from streams.core.profiles import Profile
-from streams.core.segments import AttributeValue
 
 __all__ = [
     "ContextEncoder",
@@ -31,9 +27,6 @@ __all__ = [
     "told_apart",
 ]
 
-NUMBERS = frozenset({int, float})  # a yes/no is none
-LEAST = 2  # so many numbers are read at once; of fewer each by itself
-WIDEST = 3.0  # numbers are held within this many scales of their centre
 BETWEEN = "+"  # the columns' version and the release's label
 
 
@@ -87,11 +80,9 @@ class ContextEncoder:
     ) -> None:
         self._features = tuple(features)
         self._release = release
-        named = tuple(name for feature in features for name in _names(feature))
-        self._named = len(named)
-        self._numbers = _Numbers(self._features)
+        self._named = Columns(self._features)
         z_size = 0 if release is None else release.z_size
-        self.columns = (*named, *(f"z{number}" for number in range(z_size)))
+        self.columns = (*self._named.names, *(f"z{number}" for number in range(z_size)))
 
     @cached_property
     def version(self) -> str:
@@ -102,9 +93,7 @@ class ContextEncoder:
     @property
     def attributes(self) -> frozenset[str] | None:
         """Those of a profile that are read; None for all, which an encoder reads."""
-        if self._release is not None:
-            return None
-        return frozenset(f.attribute for f in self._features if f.attribute is not None)
+        return self._named.attributes if self._release is None else None
 
     @property
     def d_user(self) -> int:
@@ -113,11 +102,11 @@ class ContextEncoder:
 
     def encode(
         self,
-        attributes: Mapping[str, AttributeValue | list[str]],
-        counts: Mapping[str, tuple[int, int]],
+        attributes: Given,
+        counts: Counts,
     ) -> list[float]:
         """The campaign's columns for one user, (n_columns,)."""
-        row: list[float] = self._encoded([attributes], [counts])[0].tolist()
+        row: list[float] = self._named.encode([attributes], [counts])[0].tolist()
         return row
 
     def encode_many(
@@ -133,7 +122,7 @@ class ContextEncoder:
             `FeatureBatch.to_bytes`, from which another release can encode the same users; empty
             bytes for a campaign without an encoder.
         """
-        named = self._encoded([p.attributes for p in profiles], [p.counts for p in profiles])
+        named = self._named.encode([p.attributes for p in profiles], [p.counts for p in profiles])
         contexts = named.astype(np.float32).astype(np.float64)  # (n_users, n_columns)
         if self._release is None:
             return contexts, [b""] * len(profiles)
@@ -162,7 +151,7 @@ class ContextEncoder:
         EncoderError
             If a row has no features: it was logged without an encoder.
         """
-        named = contexts[:, : self._named]
+        named = contexts[:, : len(self._named.names)]
         if self._release is None:
             return named
         if not all(features):
@@ -172,136 +161,6 @@ class ContextEncoder:
             )
         z = self._release.encode_features(FeatureBatch.from_bytes(features))
         return np.hstack([named, z]).astype(np.float64)
-
-    def _encoded(
-        self,
-        attributes: Sequence[Mapping[str, AttributeValue | list[str]]],
-        counts: Sequence[Mapping[str, tuple[int, int]]],
-    ) -> NDArray[np.float64]:
-        """The campaign's columns, (n_users, n_columns), feature by feature: a chunk at once."""
-        contexts = np.empty((len(attributes), self._named))
-        plain = self._numbers.encode(attributes)  # (n_users, n_numbers) or None
-        if plain is not None:
-            contexts[:, self._numbers.columns] = plain
-        at = 0
-        for feature in self._features:
-            width = len(_names(feature))
-            if plain is None or not _is_number(feature):
-                column = np.asarray(_column(feature, attributes, counts), np.float64)
-                contexts[:, at : at + width] = np.reshape(column, (-1, width))
-            at += width
-        return contexts
-
-
-class _Numbers:
-    """The features that are numbers as they come: all of them at once, where each user has them."""
-
-    def __init__(self, features: Sequence[ContextFeature]) -> None:
-        ends = np.cumsum([len(_names(feature)) for feature in features])
-        found = [(f, end - 1) for f, end in zip(features, ends, strict=True) if _is_number(f)]
-        self.columns = [int(column) for _, column in found]
-        self._center = np.array([feature.center for feature, _ in found])
-        self._scale = np.array([feature.scale for feature, _ in found])
-        self._names = [str(feature.attribute) for feature, _ in found]
-        self._of: dict[type, Callable[[Any], tuple[Any, ...]]] = {}
-
-    def encode(
-        self, attributes: Sequence[Mapping[str, AttributeValue | list[str]]]
-    ) -> NDArray[np.float64] | None:
-        """(n_users, n_numbers); None where somebody lacks one, or has something else there."""
-        if len(self._names) < LEAST or not attributes:
-            return None
-        try:
-            rows = list(map(self._rows(type(attributes[0])), attributes))
-        except KeyError:
-            return None
-        values = list(chain.from_iterable(rows))
-        if not NUMBERS.issuperset(map(type, values)):
-            return None
-        numbers = np.array(values, np.float64).reshape(-1, len(self.columns))
-        return _scaled(numbers, self._center, self._scale)
-
-    def _rows(self, kind: type) -> Callable[[Any], tuple[Any, ...]]:
-        """What gives the values of a user's attributes, which are of this kind."""
-        if kind not in self._of:
-            if issubclass(kind, Attributes):
-                self._of[kind] = kind.rows(self._names)
-            else:
-                self._of[kind] = itemgetter(*self._names)
-        return self._of[kind]
-
-
-def _is_number(feature: ContextFeature) -> bool:
-    return feature.event is None and not feature.one_of and not feature.buckets
-
-
-def _column(
-    feature: ContextFeature,
-    attributes: Sequence[Mapping[str, AttributeValue | list[str]]],
-    counts: Sequence[Mapping[str, tuple[int, int]]],
-) -> object:
-    """What a feature makes of each user: a number, or a row of them."""
-    if feature.event is not None:
-        kind = feature.event
-        return [math.log1p(counted.get(kind, (0, 0))[0]) for counted in counts]
-    name = feature.attribute
-    assert name is not None
-    values = [given.get(name) for given in attributes]
-    if feature.one_of:
-        return [[_same(value, one) for one in feature.one_of] for value in values]
-    if feature.buckets:
-        return [_hashed(name, value, feature.buckets) for value in values]
-    return _numbers(values, feature)
-
-
-def _names(feature: ContextFeature) -> list[str]:
-    name = feature.attribute or f"events({feature.event})"
-    if feature.one_of:
-        return [f"{name}={value}" for value in feature.one_of]
-    if feature.buckets:
-        return [f"{name}#{bucket}" for bucket in range(feature.buckets)]
-    return [name]
-
-
-def _same(value: AttributeValue | list[str], wanted: str) -> bool:
-    if isinstance(value, list | tuple):
-        return wanted in value
-    return value is not None and _text(value) == wanted
-
-
-def _text(value: AttributeValue | list[str]) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _hashed(name: str, value: AttributeValue | list[str], buckets: int) -> list[float]:
-    row = [0.0] * buckets
-    for part in value if isinstance(value, list | tuple) else [value]:
-        if part is not None:
-            row[id_hash(f"{name}={_text(part)}") % buckets] = 1.0
-    return row
-
-
-def _numbers(
-    values: Sequence[AttributeValue | list[str]], feature: ContextFeature
-) -> NDArray[np.float64]:
-    """Numbers scaled, yes/no as 1 and 0, and 0 for anything else; (n_users,)."""
-    if NUMBERS.issuperset(map(type, values)):
-        return _scaled(np.array(values, np.float64), feature.center, feature.scale)
-    plain = [type(value) in NUMBERS for value in values]
-    usable = [value if is_plain else 0.0 for value, is_plain in zip(values, plain, strict=True)]
-    scaled = _scaled(np.array(usable, np.float64), feature.center, feature.scale)
-    others = [float(value) if isinstance(value, bool) else 0.0 for value in values]
-    return np.where(plain, scaled, others)
-
-
-def _scaled(
-    numbers: NDArray[np.float64],
-    center: NDArray[np.float64] | float,
-    scale: NDArray[np.float64] | float,
-) -> NDArray[np.float64]:
-    with np.errstate(over="ignore"):  # what overflows is held within the bounds too
-        scaled: NDArray[np.float64] = (numbers - center) / scale
-    return np.clip(scaled, -WIDEST, WIDEST)
 
 
 def feature_names(templates: Sequence[Template]) -> tuple[str, ...]:

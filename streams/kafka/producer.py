@@ -2,7 +2,8 @@
 
 import contextlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -113,8 +114,7 @@ class TransactionalProducer:
             try:
                 self._producer.begin_transaction()
                 with turn:
-                    self._produce_outputs(outputs, turn)
-                    self._produce_changes(changes, turn)
+                    self._produce(self._messages(outputs, changes), turn)
                 self._end()
             except KafkaException as error:
                 self._recover(error.args[0], deadline)
@@ -180,39 +180,34 @@ class TransactionalProducer:
             else:
                 return
 
-    # By position, which costs half of what names do: topic, value, key, partition, callback, its
-    # other name, time, headers.
+    def _produce(self, messages: Iterable[tuple[Any, ...]], turn: Turn) -> None:
+        """Hand over messages, each as soon as there is room for it."""
+        produce = self._producer.produce
+        for message in messages:
+            while True:
+                try:
+                    produce(*message)
+                except BufferError:
+                    with turn.aside():
+                        self._producer.poll(0.05)
+                else:
+                    break
 
-    def _produce_outputs(self, outputs: Iterable[Output], turn: Turn) -> None:
-        produce, prefix = self._producer.produce, self._prefix
+    def _messages(
+        self, outputs: Iterable[Output], changes: Mapping[bytes, bytes | None]
+    ) -> Iterator[tuple[Any, ...]]:
+        """What `produce` takes, by position, which costs half of what names do.
+
+        Topic, value, key, partition, callback, its other name, time, headers.
+        """
         for out in outputs:
+            topic = self._prefix + out.topic.name
             partition = ANY_PARTITION if out.partition is None else out.partition
-            message = (prefix + out.topic.name, out.value, out.key, partition)
-            try:
-                produce(*message, None, None, 0, out.headers)
-            except BufferError:
-                self._produce_later(turn, *message, None, None, 0, out.headers)
-
-    def _produce_changes(self, changes: Mapping[bytes, bytes | None], turn: Turn) -> None:
-        produce, topic, number = self._producer.produce, self._changelog, self._number
+            yield topic, out.value, out.key, partition, None, None, 0, out.headers
         *before, last = changes
         for key in before:
-            try:
-                produce(topic, changes[key], key, number)
-            except BufferError:
-                self._produce_later(turn, topic, changes[key], key, number)
-        self._produce_later(turn, topic, changes[last], last, number, self._note_offset)
-
-    def _produce_later(self, turn: Turn, *message: object) -> None:
-        """Hand over a message as soon as there is room for it."""
-        while True:
-            try:
-                self._producer.produce(*message)
-            except BufferError:
-                with turn.aside():
-                    self._producer.poll(0.05)
-            else:
-                return
+            yield self._changelog, changes[key], key, self._number
+        yield self._changelog, changes[last], last, self._number, self._note_offset
 
     def _note_offset(self, error: KafkaError | None, message: object) -> None:
         if error is None:
