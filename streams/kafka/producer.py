@@ -19,6 +19,7 @@ log = structlog.get_logger()
 
 TIMEOUT_S = 30.0
 ANY_PARTITION = -1  # the partitioner's choice
+BACK_TO_BACK_S = 0.005  # a transaction that comes so soon after the last may be put off by 20 ms
 ABORT_S = 2.0  # for the abort of what is given up: the next owner's fence aborts it as well
 FOR_GOOD = {  # what a broker refuses however often it is asked, and what helps
     KafkaError.MSG_SIZE_TOO_LARGE: "raise the topic's max.message.bytes: `groundswell topics "
@@ -63,6 +64,8 @@ class TransactionalProducer:
         self._number = number
         self._prefix = prefix
         self._last_offset = -1
+        self._begun = False
+        self._ended_at = 0.0
         self._producer = Producer(
             cluster.client(
                 {
@@ -92,6 +95,22 @@ class TransactionalProducer:
                 f"shard {self._shard} cannot start transactions: {error.args[0].str()}"
             ) from error
 
+    def begin(self, key: bytes) -> None:
+        """Begin a transaction that the next commit ends, with an empty record of this key.
+
+        A partition must be made known to the transaction's coordinator before anything is sent to
+        it, and librdkafka waits a millisecond for others first: begun now, that goes on while the
+        transaction is worked out. An error is met again, and told, by the commit. Right behind
+        another transaction nothing is begun: the coordinator may still be ending that one, and
+        librdkafka asks it again only after 20 ms.
+        """
+        if self._begun or time.monotonic() - self._ended_at < BACK_TO_BACK_S:
+            return
+        with contextlib.suppress(KafkaException, BufferError):
+            self._producer.begin_transaction()
+            self._begun = True
+            self._producer.produce(self._changelog, b"", key, self._number)
+
     def commit(
         self,
         outputs: Iterable[Output],
@@ -112,13 +131,16 @@ class TransactionalProducer:
         deadline = time.monotonic() + TIMEOUT_S
         while True:
             try:
-                self._producer.begin_transaction()
+                if not self._begun:
+                    self._producer.begin_transaction()
+                self._begun = False
                 with turn:
                     self._produce(self._messages(outputs, changes), turn)
                 self._end()
             except KafkaException as error:
                 self._recover(error.args[0], deadline)
             else:
+                self._ended_at = time.monotonic()
                 return self._last_offset
 
     def _recover(self, error: KafkaError, deadline: float) -> None:

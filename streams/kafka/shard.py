@@ -248,6 +248,8 @@ class Shard:
         if not fresh:
             return True
         with self._using:
+            if self.kind.takes_turns and len(fresh) <= FEW:
+                self._producer.begin(MARKER)
             with self._turn_for(len(fresh)) as turn:
                 tx = self._begin(turn)
                 handler(tx, fresh)
