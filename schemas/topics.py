@@ -62,14 +62,16 @@ USER_EVENTS = Topic(
     key="user",
     partitioning=Partitioning.USERS,
     record=UserEvent,
-    doc="Events about users, re-keyed by ingest. Folded into profiles.",
+    doc="Events about users, re-keyed by ingest; after a kill some stand again, with the same "
+    "groundswell-origin, and count once. Folded into profiles.",
 )
 REWARDS = Topic(
     name="rewards",
     key="user",
     partitioning=Partitioning.USERS,
     record=Reward,
-    doc="Clicks, purchases, dismissals, unsubscribes and receipts, re-keyed by ingest.",
+    doc="Clicks, purchases, dismissals, unsubscribes and receipts, re-keyed by ingest; after a "
+    "kill some stand again, with the same groundswell-origin, and count once.",
 )
 LOGGED_DECISIONS = Topic(
     name="logged-decisions",

@@ -110,6 +110,7 @@ def _kinds(settings: Settings) -> tuple[ShardKind, ShardKind, ShardKind]:
             inputs=tuple(settings.source_topics),
             timed=tuple(settings.source_topics),
             changelog=INGEST_CHANGELOG,
+            forwards=True,
         ),
     )
 

@@ -19,6 +19,7 @@ from streams.commands.connect import Bootstrap, connect
 from streams.core.training_rows import newest_outcomes, training_rows
 from streams.kafka.campaign_client import CampaignClient
 from streams.kafka.cluster import cluster_of
+from streams.kafka.origin import unrepeated
 from streams.kafka.read import read_all
 from streams.settings import Settings
 from streams.simulation.encoder_log import company_rows
@@ -102,7 +103,7 @@ def _told_of(
 
 
 def _records(settings: Settings, codec: Codec, topic: str, kind: type[R]) -> Iterator[R]:
-    for record in read_all(cluster_of(settings), settings.topic_prefix + topic):
+    for record in unrepeated(read_all(cluster_of(settings), settings.topic_prefix + topic)):
         found = codec.try_decode(record.value, kind)
         if isinstance(found, kind):
             yield found

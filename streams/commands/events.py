@@ -16,6 +16,7 @@ from schemas.wire import Codec, Unreadable
 from streams.commands.connect import Bootstrap, connect
 from streams.core.policies.parameters import nearest
 from streams.kafka.cluster import cluster_of
+from streams.kafka.origin import ORIGIN
 from streams.kafka.read import follow, read_all
 from streams.kafka.transaction import Incoming
 from streams.settings import Settings
@@ -103,6 +104,9 @@ def _shown(
         shown["headers"] = {
             name: value.decode("utf-8", "replace") for name, value in record.headers
         }
+    origin = dict(record.headers).get(ORIGIN)
+    if origin is not None:  # the same one again was sent on again
+        shown["origin"] = preview(origin)
     if record.value is None:
         shown["deleted"] = True
     elif record_type is None:

@@ -11,6 +11,7 @@ __all__ = [
     "LAG",
     "OPEN_SHARDS",
     "READ_AGAIN",
+    "REPEATED",
 ]
 
 APPLIED = Counter("groundswell_records_applied", "Input records that the state contains", ["input"])
@@ -34,3 +35,8 @@ FEEDBACK_IDS_DROPPED = Counter(
 )
 LAG = Gauge("groundswell_lag_records", "Records of this worker's inputs that are not applied yet")
 READ_AGAIN = Counter("groundswell_read_again", "Times that skipped records were read again")
+REPEATED = Counter(
+    "groundswell_records_repeated",
+    "Records that ingest sent on again, behind a kill or a hand-over: left out",
+    ["input"],
+)

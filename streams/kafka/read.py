@@ -22,6 +22,7 @@ __all__ = [
     "bounds",
     "follow",
     "groupless_reader",
+    "incoming_of",
     "may_not_read",
     "no_right_to",
     "of_no_matter",
@@ -86,7 +87,7 @@ def read_all(
                 if end is None:
                     continue
                 if error is None and message.offset() < end:
-                    yield _incoming(message)
+                    yield incoming_of(message)
                 # At the end of a partition the error's offset is the next one that is fetched:
                 # it comes after markers, which are no messages.
                 if message.offset() + (error is None) >= end:
@@ -126,7 +127,7 @@ def follow(
             for message in messages:
                 error = message.error()
                 if error is None:
-                    yield _incoming(message)
+                    yield incoming_of(message)
                 else:
                     _reason(error, message.topic())  # raises where waiting mends nothing
             if not messages:
@@ -246,7 +247,8 @@ def _reason(error: KafkaError, topic: str) -> str:
     return str(error.str())
 
 
-def _incoming(message: Message) -> Incoming:
+def incoming_of(message: Message) -> Incoming:
+    """A record as workers have it."""
     return Incoming(
         topic=message.topic(),
         partition=message.partition(),

@@ -4,8 +4,12 @@ A transaction carries the outputs, the changed state (to the changelog) and the 
 that the state now contains, as part of that state. RocksDB is written after the commit; a new
 owner fences the old one, then reads the changelog from where its RocksDB ends up to a marker
 that it has committed itself.
+
+Where records are only sent on (`ShardKind.forwards`) that goes ahead of the transaction, which then
+says how far it has come: twice a second, and ahead of what it puts aside.
 """
 
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -14,30 +18,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
-import structlog
-from confluent_kafka import Message, TopicPartition
 
-from schemas.errors import BusError, ShardError
+from schemas.errors import GroundswellError, ShardError
 from schemas.topics import Topic
 from schemas.wire import Codec
+from streams.kafka.changelog import Changelog
 from streams.kafka.cluster import Cluster
+from streams.kafka.forwarder import Forwarder
 from streams.kafka.metrics import APPLIED, COMMIT_SECONDS, EMITTED
+from streams.kafka.origin import Marks, origin_headers
 from streams.kafka.producer import TransactionalProducer
-from streams.kafka.read import groupless_reader, of_no_matter
 from streams.kafka.store import Store, StoreOptions
-from streams.kafka.transaction import Incoming, Transaction
+from streams.kafka.transaction import Incoming, Output, Transaction
 from streams.kafka.turn import NO_TURN, Turn
 
 __all__ = ["Handler", "Shard", "ShardConfig", "ShardKind", "Step"]
 
-log = structlog.get_logger()
-
 META = b"!meta"
 MARKER = b"!marker"
-STANDSTILL_S = 60.0  # a restore that gets nothing for so long fails
+ASIDE = b"!aside"  # offsets by input that are in the dead letters, of what may be read again
 FEW = 50  # records: work on no more of them is done soon
+PROGRESS_S = 0.5  # so often it is kept how far records were sent on
 FLUSH_S = 600.0  # a store in which little is written is written to its files so often
-POSITION = b"!position"  # only in RocksDB: how far in the changelog it has come
 
 Handler = Callable[[Transaction, Sequence[Incoming]], None]
 Step = Callable[[Transaction], bool]  # True: there is more to do
@@ -54,6 +56,7 @@ class ShardKind:
     vouched: tuple[str, ...] = ()
     changelog: Topic
     takes_turns: bool = False  # with the worker's other shards, where no piece of work is long
+    forwards: bool = False  # records are sent on: nothing but dead letters needs the transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,19 +85,6 @@ class Meta(msgspec.Struct, array_like=True):
     read: dict[str, int] = {}  # how far inputs were read, ends of transactions included
 
 
-class Position(msgspec.Struct, array_like=True):
-    """How far in the changelog a store has come, and as of when.
-
-    A tombstone behind it stays in the log for a day from then. What a kill leaves in the middle of
-    a restore is as old as the last record that was read, or as the restore: what could still be
-    read then was not cleaned yet, and the tombstone's day begins with that (KIP-534).
-    """
-
-    next_offset: int
-    written_at_s: float
-    changelog_id: str
-
-
 class Shard:
     """The state of one partition number. Blocking: used from a worker thread, one at a time."""
 
@@ -104,104 +94,42 @@ class Shard:
         self._config = config
         self._changelog = config.prefix + kind.changelog.name
         self._turn = config.turn if kind.takes_turns else NO_TURN
+        name = f"{kind.name}/{number}"
         self._producer = TransactionalProducer(
             cluster=config.cluster,
-            shard=f"{kind.name}/{number}",
+            shard=name,
             transactional_id=f"{config.app}-{kind.name}-{number}",
             changelog=self._changelog,
             number=number,
             prefix=config.prefix,
             timeout_s=config.transaction_timeout_s,
         )
+        self._forwarder = Forwarder(config.cluster, name, config.prefix) if kind.forwards else None
+        self._sent_on_at: float | None = None  # since when it is not kept how far that has come
         self._using = threading.Lock()
         self._producer.fence()
         self._flushed_at = time.monotonic()
         self._store = Store(config.directory / kind.name / str(number), config.store_options)
+        self._kept = Changelog(
+            config.cluster,
+            self._changelog,
+            config.topic_ids.get(self._changelog, ""),
+            number,
+            kind.changelog.delete_retention_ms,
+            name,
+            self._store,
+        )
         try:
             # A record of our own: the restore reads up to it.
-            self._restore(self._producer.commit((), {MARKER: str(time.time()).encode()}))
+            self._kept.restore(self._producer.commit((), {MARKER: str(time.time()).encode()}))
             self.meta = self._read_meta()
+            self._marks = Marks(self._store.get)
+            self._aside: dict[str, set[int]] = self._read_aside()
         except BaseException:
             self._store.close()
             raise
         self.idle_ms: dict[str, int] = {}
         self.read_to: dict[str, int] = dict(self.meta.read)
-
-    # ---- opening
-
-    def _restore(self, marker: int) -> None:
-        position, as_of_s = self._usable_position(marker)
-        if marker <= position + 1 and position > 0:
-            return  # between them lies only the end of the last transaction
-        started, restored = time.monotonic(), 0
-        reader = groupless_reader(self._config.cluster, {"fetch.max.bytes": 64 * 1024 * 1024})
-        try:
-            reader.assign([TopicPartition(self._changelog, self.number, position)])
-            said = moved = started
-            while position <= marker:
-                messages = self._records(reader.consume(5000, 0.05))
-                if messages:
-                    changes = {message.key(): message.value() for message in messages}
-                    position = messages[-1].offset() + 1
-                    restored += len(messages)
-                    read_s = min(messages[-1].timestamp()[1] / 1000, time.time())
-                    self._write(changes, position, max(read_s, as_of_s))
-                    moved = time.monotonic()
-                elif time.monotonic() - moved > STANDSTILL_S:
-                    raise BusError(
-                        f"the restore of {self._changelog} stands still at offset {position} of "
-                        f"{marker} for {STANDSTILL_S:g} s: check that its brokers are up"
-                    )
-                if time.monotonic() - said > 2.0:
-                    said = time.monotonic()
-                    self._say_restore("restoring", restored, started, marker - position + 1)
-        finally:
-            reader.close()
-        self._say_restore("restored", restored, started, 0)
-
-    def _records(self, messages: Sequence[Message]) -> list[Message]:
-        """The records of what was read; an error that matters ends a restore."""
-        records = []
-        for message in messages:
-            error = message.error()
-            if error is None:
-                records.append(message)
-            elif not of_no_matter(error):
-                raise BusError(f"restore of {self._changelog}: {error.str()}")
-        return records
-
-    def _say_restore(self, state: str, restored: int, started: float, left: int) -> None:
-        log.info(
-            "shard_restore",
-            state=state,
-            shard=f"{self.kind.name}/{self.number}",
-            records=restored,
-            per_s=round(restored / max(time.monotonic() - started, 1e-6)),
-            left=max(left, 0),
-        )
-
-    def _usable_position(self, marker: int) -> tuple[int, float]:
-        """Where to go on reading the changelog, and how old the store is then.
-
-        Where there is doubt that is 0 and now, with an empty store.
-        """
-        raw = self._store.get(POSITION)
-        if raw is None:
-            return 0, time.time()
-        position = msgspec.msgpack.decode(raw, type=Position)
-        age_s = time.time() - position.written_at_s
-        doubt = None
-        if position.changelog_id != self._config.topic_ids.get(self._changelog, ""):
-            doubt = "the changelog was made again"
-        elif position.next_offset > marker:
-            doubt = "the store is ahead of the changelog"
-        elif age_s > self.kind.changelog.delete_retention_ms / 2000:
-            doubt = "the store is older than half of the time that tombstones are kept"
-        if doubt is None:
-            return position.next_offset, position.written_at_s
-        log.warning("store_wiped", shard=f"{self.kind.name}/{self.number}", why=doubt)
-        self._store.wipe()
-        return 0, time.time()
 
     def _read_meta(self) -> Meta:
         raw = self._store.get(META)
@@ -248,14 +176,70 @@ class Shard:
         if not fresh:
             return True
         with self._using:
-            if self.kind.takes_turns and len(fresh) <= FEW:
-                self._producer.begin(MARKER)
-            with self._turn_for(len(fresh)) as turn:
-                tx = self._begin(turn)
-                handler(tx, fresh)
-            self._commit_all(tx, applied={topic: fresh[-1].offset})
+            if self._forwarder is None:
+                self._take(topic, fresh, handler)
+            else:
+                self._send_on(self._forwarder, topic, fresh, handler)
         APPLIED.labels(topic).inc(len(fresh))
         return True
+
+    def _take(self, topic: str, fresh: Sequence[Incoming], handler: Handler) -> None:
+        if self.kind.takes_turns and len(fresh) <= FEW:
+            self._producer.begin(MARKER)
+        with self._turn_for(len(fresh)) as turn:
+            tx = self._begin(turn)
+            new, moved = self._marks.sift(fresh)
+            if new:
+                handler(tx, new)
+            tx.changes.update(self._marks.changes(moved))
+        self._commit_all(tx, applied={topic: fresh[-1].offset})
+        self._marks.keep(moved)
+
+    def _send_on(
+        self, forwarder: Forwarder, topic: str, fresh: Sequence[Incoming], handler: Handler
+    ) -> None:
+        """Send records on; what is put aside is committed first, and is not judged again.
+
+        A record that is refused now, and would not be after a kill, would be missing behind those
+        that were sent on past it.
+        """
+        aside = self._aside.get(topic, ())
+        tx = self._begin(NO_TURN)
+        handler(tx, [record for record in fresh if record.offset not in aside])
+        times, tx.times = tx.times, {}  # come to once all are sent on
+        if tx.outputs:
+            self._aside = {
+                name: {offset for offset in known if offset > self.applied(name)}
+                for name, known in {**self._aside, topic: {*aside, *tx.put_aside}}.items()
+            }
+            tx.put(ASIDE, msgspec.msgpack.encode(self._aside))
+            self._commit_all(tx, applied={})
+        source = self._config.topic_ids.get(topic) or topic
+        forwarder.send(
+            [
+                Output(
+                    target,
+                    key,
+                    record.value,
+                    None,
+                    origin_headers(source, self.number, record.offset),
+                )
+                for target, key, record in tx.forwards
+            ]
+        )
+        for name, number in Counter(target.name for target, _, _ in tx.forwards).items():
+            EMITTED.labels(name).inc(number)
+        self.meta = msgspec.structs.replace(
+            self.meta,
+            applied={**self.meta.applied, topic: fresh[-1].offset},
+            times={**self.meta.times, **_later(times, self.meta.times)},
+        )
+        if self._sent_on_at is None:
+            self._sent_on_at = time.monotonic()
+
+    def _read_aside(self) -> dict[str, set[int]]:
+        raw = self._store.get(ASIDE)
+        return {} if raw is None else msgspec.msgpack.decode(raw, type=dict[str, set[int]])
 
     def work_on(self, steps: Sequence[Step], rank: int) -> tuple[int, bool]:
         """Do the first piece of work from this one on that no input asked for.
@@ -274,6 +258,8 @@ class Shard:
                     self._commit_all(tx, applied={})
                 if more or not tx.empty:
                     return number + 1, more
+            if self._sent_on_at is not None and time.monotonic() > self._sent_on_at + PROGRESS_S:
+                self._commit_all(self._begin(NO_TURN), applied={})
             return len(steps), False
 
     def remember_read(self) -> None:
@@ -323,8 +309,9 @@ class Shard:
         for name, number in Counter(out.topic.name for out in tx.outputs).items():
             EMITTED.labels(name).inc(number)
         with turn:
-            self._write(tx.changes, last_offset + 1, time.time())
+            self._kept.write(tx.changes, last_offset + 1, time.time())
         self.meta = meta
+        self._sent_on_at = None
 
     def _check_sizes(self, tx: Transaction) -> None:
         limit = self.kind.changelog.max_bytes
@@ -336,17 +323,12 @@ class Shard:
                     f"exceeds its limit of {limit}: nothing was committed"
                 )
 
-    def _write(
-        self, changes: Mapping[bytes, bytes | None], next_offset: int, written_at_s: float
-    ) -> None:
-        position = Position(
-            next_offset, written_at_s, self._config.topic_ids.get(self._changelog, "")
-        )
-        self._store.write({**changes, POSITION: msgspec.msgpack.encode(position)})
-
     def close(self) -> None:
-        """Wait for the work under way, then let go of the files."""
+        """Wait for the work under way, keep how far it has come, then let go of the files."""
         with self._using:
+            if self._sent_on_at is not None:
+                with contextlib.suppress(GroundswellError):  # the next owner sends it on again
+                    self._commit_all(self._begin(NO_TURN), applied={})
             self._store.close()
 
 

@@ -11,7 +11,7 @@ from schemas.wire import Codec
 from streams.kafka.store import Store
 from streams.kafka.turn import Turn
 
-__all__ = ["Incoming", "Output", "Transaction"]
+__all__ = ["Headers", "Incoming", "Output", "Transaction"]
 
 Headers = list[tuple[str, bytes]]
 
@@ -71,6 +71,8 @@ class Transaction:
         self._prefix = prefix
         self.changes: dict[bytes, bytes | None] = {}
         self.outputs: list[Output] = []
+        self.forwards: list[tuple[Topic, bytes, Incoming]] = []
+        self.put_aside: list[int] = []
         self.times: dict[str, int] = {}
         self._store = store
 
@@ -126,8 +128,11 @@ class Transaction:
         self.outputs.append(Output(topic, key.encode(), value, partition, headers))
 
     def forward(self, topic: Topic, record: Incoming, key: str) -> None:
-        """Send a record's bytes on as they are, under a key."""
-        self.outputs.append(Output(topic, key.encode(), record.value, None, None))
+        """Send a record's bytes on as they are, under a key: ahead of the next commit.
+
+        Of shards that `ShardKind.forwards`. A repetition of it is told by where it came from.
+        """
+        self.forwards.append((topic, key.encode(), record))
 
     def dead_letter(self, record: Incoming, reason: str) -> None:
         """Put a record that cannot be processed aside, as it came, with origin and reason."""
@@ -140,6 +145,7 @@ class Transaction:
             ("kafka_dlt-exception-message", reason.encode()),
         ]
         self.outputs.append(Output(DEAD_LETTERS, record.key, record.value, None, headers))
+        self.put_aside.append(record.offset)
 
     def saw(self, topic: str, at_ms: int, ahead_of_ms: int) -> None:
         """An input has come to this event time; one that lies ahead of the bound does not count."""

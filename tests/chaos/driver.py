@@ -144,10 +144,12 @@ def _compare(
     ticks = {user: profile.event_count(TICK) for user, profile in profiles.items()}
     row.compare_each("events of", feeder.truth, ticks)
     # What ingest made of it: one import a person, and both copies of each feedback.
-    ingested = Counter(m.key().decode() for m in deployment.read(USER_EVENTS))
+    standing, once = len(deployment.read(USER_EVENTS)), deployment.read_once(USER_EVENTS)
+    row.figures.append(seen("events that ingest sent on again", standing - len(once), ""))
+    ingested = Counter((one.key or b"").decode() for one in once)
     sent = feeder.truth + feeder.padding + Counter(people)
     row.compare_each("records re-keyed for", sent, ingested)
-    row.compare("rewards re-keyed", 2 * row.rewards, len(deployment.read(REWARDS)))
+    row.compare("rewards re-keyed", 2 * row.rewards, len(deployment.read_once(REWARDS)))
     per_user = Counter(decision.user_id for decision in decisions)
     row.compare_each("decisions for", dict.fromkeys(people, 1), per_user)
     learned = {d.decision_id for d in decisions if d.action != NO_SEND}

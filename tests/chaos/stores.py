@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from schemas.topics import SHARD_CHANGELOG
-from streams.kafka.shard import POSITION, Position
+from streams.kafka.changelog import POSITION, Position
 from streams.kafka.store import Store, StoreOptions
 from tests.kafka.harness import Deployment
 

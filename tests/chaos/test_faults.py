@@ -41,6 +41,10 @@ FAULTS: dict[str, tuple[Fault, Mapping[str, float]]] = {
         lambda deployed, _: faults.nothing(deployed, 60),
         {"rate": 1000, "waves": 6, "window_s": 8, "garbage": 0.1},
     ),
+    "kill -9 of one of two workers every 5 to 10 s under 10 % garbage": (
+        lambda deployed, _: faults.kills(deployed, 120, (5, 10)),
+        {"rate": 1000, "waves": 4, "window_s": 20, "garbage": 0.1},
+    ),
 }
 
 

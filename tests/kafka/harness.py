@@ -30,7 +30,10 @@ from schemas.topics import (
     Topic,
 )
 from schemas.wire import Codec
+from streams.kafka.origin import unrepeated
 from streams.kafka.provision import Shape, describe_topics, ensure_topics
+from streams.kafka.read import incoming_of
+from streams.kafka.transaction import Incoming
 
 EVENTS, FEEDBACK = "company-events", "company-feedback"
 WINDOW_MS = 1500
@@ -182,6 +185,10 @@ class Deployment:
             return messages
         finally:
             reader.close()
+
+    def read_once(self, topic: Topic) -> list[Incoming]:
+        """All records of a topic, less those that ingest sent on again."""
+        return list(unrepeated(map(incoming_of, self.read(topic))))
 
     def records(self, topic: Topic, isolation: str = "read_committed") -> list[Any]:
         assert topic.record is not None

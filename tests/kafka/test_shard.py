@@ -11,8 +11,9 @@ import pytest
 
 from schemas.errors import FencedError, ShardError
 from schemas.topics import SHARD_CHANGELOG, USER_EVENTS
+from streams.kafka.changelog import POSITION, Position
 from streams.kafka.log_ends import check_log
-from streams.kafka.shard import POSITION, Position, Shard, ShardKind
+from streams.kafka.shard import Shard, ShardKind
 from streams.kafka.store import Store, StoreOptions
 from streams.kafka.transaction import Incoming, Transaction
 from tests.kafka.harness import wait_until

@@ -27,7 +27,16 @@ def test_kills_stops_a_freeze_and_a_lost_disk_under_load_lose_and_double_nothing
     kafka, namespace, tmp_path: Path
 ):
     with deployment(kafka, namespace, tmp_path) as deployed:
-        row = run(deployed, "all together", damage, users=1000, rate=200, waves=4, window_s=5)
+        row = run(
+            deployed,
+            "all together",
+            damage,
+            users=1000,
+            rate=200,
+            garbage=0.05,
+            waves=4,
+            window_s=5,
+        )
     assert row.injected >= 6
     assert row.events > 5000
     row.check()

@@ -8,7 +8,7 @@ from schemas.topics import REWARDS, USER_EVENTS
 from streams.agents.ingest import VOUCH_MS, Ingest, Vouch
 from streams.kafka.followers import VOUCHED
 from streams.kafka.transaction import Incoming
-from tests.unit.agents.shard import CODEC, NOON, MemoryShard, clock, refusals
+from tests.unit.agents.shard import CODEC, NOON, MemoryShard, clock, incoming, refusals
 
 SOURCES = {"events": "event", "feedback": "reward"}
 EVENT = UserEvent(user_id="ann", type="app_open", occurred_at_ms=NOON)
@@ -16,30 +16,31 @@ CLICK = Reward(user_id="bob", kind="click", occurred_at_ms=NOON)
 
 
 def ingested(topic: str, *records: object, now_ms: int | None = NOON):
-    return MemoryShard().apply(Ingest(SOURCES, clock(now_ms)), records, topic)
+    """What is sent on, and what is put aside."""
+    tx = MemoryShard().begin()
+    batch = [incoming(record, topic, 40 + rank) for rank, record in enumerate(records)]
+    Ingest(SOURCES, clock(now_ms))(tx, batch)
+    return tx.forwards, tx.outputs
 
 
 def test_records_go_on_as_they_came_under_their_user():
-    (event,) = ingested("events", EVENT)
-    assert (event.topic, event.key) == (USER_EVENTS, b"ann")
+    ((topic, key, event),), _ = ingested("events", EVENT)
+    assert (topic, key, event.offset) == (USER_EVENTS, b"ann", 40)
     assert event.value == CODEC.encode("", EVENT)
-    assert event.partition is None
-    (reward,) = ingested("feedback", CLICK)
-    assert (reward.topic, reward.key) == (REWARDS, b"bob")
+    ((topic, key, _),), _ = ingested("feedback", CLICK)
+    assert (topic, key) == (REWARDS, b"bob")
 
 
 def test_order_is_kept_and_a_bad_record_stops_none_behind_it():
-    outputs = ingested("events", EVENT, b"garbage", EVENT)
-    assert [output.topic.name for output in outputs] == [
-        "user-events",
-        "dead-letters",
-        "user-events",
-    ]
+    sent_on, aside = ingested("events", EVENT, b"garbage", EVENT)
+    assert [record.offset for _, _, record in sent_on] == [40, 42]
+    assert [output.topic.name for output in aside] == ["dead-letters"]
 
 
 @pytest.mark.parametrize("value", [None, b"", b"\0\0\0\0\0", b"{}", CODEC.encode("", CLICK)])
 def test_what_is_no_such_record_is_refused(value):
-    assert len(refusals(ingested("events", value))) == 1
+    sent_on, aside = ingested("events", value)
+    assert (len(sent_on), len(refusals(aside))) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -50,22 +51,22 @@ def test_what_is_no_such_record_is_refused(value):
     ],
 )
 def test_a_company_cannot_move_the_time_of_a_replay(topic, record):
-    (why,) = refusals(ingested(topic, record))
+    (why,) = refusals(ingested(topic, record)[1])
     assert "reserved" in why
 
 
 @pytest.mark.parametrize(("ahead_ms", "count"), [(86_400_000, 0), (86_400_001, 1)])
 def test_times_that_cannot_be_are_refused(ahead_ms, count):
     late = UserEvent(user_id="ann", type="t", occurred_at_ms=NOON + ahead_ms)
-    assert len(refusals(ingested("events", late))) == count
-    assert refusals(ingested("events", late, now_ms=None)) == []
+    assert len(refusals(ingested("events", late)[1])) == count
+    assert refusals(ingested("events", late, now_ms=None)[1]) == []
 
 
 def test_a_record_that_its_topic_does_not_take_is_refused():
     texts = {f"a{rank}": "ä" * 4096 for rank in range(180)}
     large = UserEvent(user_id="ann", type="t", occurred_at_ms=NOON, attributes=texts)
     assert len(CODEC.encode("", large)) > USER_EVENTS.max_bytes
-    (why,) = refusals(ingested("events", large))
+    (why,) = refusals(ingested("events", large)[1])
     assert "takes at most" in why
 
 
@@ -77,6 +78,7 @@ def test_a_dead_letter_keeps_headers_and_says_where_it_came_from():
     headers = dict(tx.outputs[0].headers or ())
     assert headers["trace"] == b"1"
     assert headers["kafka_dlt-original-offset"] == b"41"
+    assert tx.put_aside == [41]
 
 
 def test_up_to_when_was_ingested_is_said_behind_what_it_vouches_for_and_not_at_every_turn():
