@@ -9,7 +9,6 @@ Where records are only sent on (`ShardKind.forwards`) that goes ahead of the tra
 says how far it has come: twice a second, and ahead of what it puts aside.
 """
 
-import contextlib
 import threading
 import time
 from collections import Counter
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from schemas.errors import GroundswellError, ShardError
 from schemas.topics import Topic
@@ -33,6 +33,8 @@ from streams.kafka.transaction import Incoming, Output, Transaction
 from streams.kafka.turn import NO_TURN, Turn
 
 __all__ = ["Handler", "Shard", "ShardConfig", "ShardKind", "Step"]
+
+log = structlog.get_logger()
 
 META = b"!meta"
 MARKER = b"!marker"
@@ -94,17 +96,19 @@ class Shard:
         self._config = config
         self._changelog = config.prefix + kind.changelog.name
         self._turn = config.turn if kind.takes_turns else NO_TURN
-        name = f"{kind.name}/{number}"
+        self._name = f"{kind.name}/{number}"
         self._producer = TransactionalProducer(
             cluster=config.cluster,
-            shard=name,
+            shard=self._name,
             transactional_id=f"{config.app}-{kind.name}-{number}",
             changelog=self._changelog,
             number=number,
             prefix=config.prefix,
             timeout_s=config.transaction_timeout_s,
         )
-        self._forwarder = Forwarder(config.cluster, name, config.prefix) if kind.forwards else None
+        self._forwarder = (
+            Forwarder(config.cluster, self._name, config.prefix) if kind.forwards else None
+        )
         self._sent_on_at: float | None = None  # since when it is not kept how far that has come
         self._using = threading.Lock()
         self._producer.fence()
@@ -116,7 +120,7 @@ class Shard:
             config.topic_ids.get(self._changelog, ""),
             number,
             kind.changelog.delete_retention_ms,
-            name,
+            self._name,
             self._store,
         )
         try:
@@ -139,7 +143,7 @@ class Shard:
             if known is not None and known != now:
                 raise ShardError(
                     f"topic {topic} was deleted and made again (id {known} is now {now}): shard "
-                    f"{self.kind.name}/{self.number} contains offsets of the old one. Delete "
+                    f"{self._name} contains offsets of the old one. Delete "
                     f"{self._changelog} to start anew, or bring the old topic back"
                 )
         return meta
@@ -326,10 +330,14 @@ class Shard:
     def close(self) -> None:
         """Wait for the work under way, keep how far it has come, then let go of the files."""
         with self._using:
-            if self._sent_on_at is not None:
-                with contextlib.suppress(GroundswellError):  # the next owner sends it on again
+            try:
+                if self._sent_on_at is not None:
                     self._commit_all(self._begin(NO_TURN), applied={})
-            self._store.close()
+            except GroundswellError as error:
+                # Fenced, or no broker is there: the next owner sends on again, from further back.
+                log.warning("progress_not_kept", shard=self._name, why=str(error))
+            finally:
+                self._store.close()
 
 
 def _later(new: Mapping[str, int], known: Mapping[str, int]) -> dict[str, int]:

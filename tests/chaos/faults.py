@@ -65,6 +65,7 @@ def freeze(
     for _ in range(times):
         frozen = deployment.workers[0]
         feeder.burst(backlog)
+        time.sleep(0.3)  # ingest sends on at once, in no transaction: the others work on it now
         frozen.send_signal(signal.SIGSTOP)
         # Counted once nothing is logged any more: another's start may still have moved shards.
         opened = deployment.count(0, "shards_opened")
