@@ -211,7 +211,7 @@ class Shard:
         tx = self._begin(NO_TURN)
         handler(tx, [record for record in fresh if record.offset not in aside])
         times, tx.times = tx.times, {}  # come to once all are sent on
-        if tx.outputs:
+        if not tx.empty:
             self._aside = {
                 name: {offset for offset in known if offset > self.applied(name)}
                 for name, known in {**self._aside, topic: {*aside, *tx.put_aside}}.items()
