@@ -9,14 +9,13 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 
 from schemas.errors import BusError
 from streams.kafka.cluster import Cluster
-from streams.kafka.producer import FOR_GOOD
 from streams.kafka.read import bounds, groupless_reader, read_all
+from streams.kafka.refusals import ABORT_S, FOR_GOOD, kafka_error, transaction_error
 
 __all__ = ["write_next"]
 
 DELIVERY_S = 30.0
 OPEN_S = 10.0  # whoever stops in between holds up readers for so long
-ABORT_S = 2.0
 PAUSE_MS = 200
 FENCED = (
     KafkaError._FENCED,  # noqa: SLF001 - confluent-kafka's public names start so
@@ -56,8 +55,10 @@ def write_next(
     while True:
         try:
             _attempt(cluster, topic, key, value, most_bytes, check)
-        except KafkaException as error:
-            failure: KafkaError = error.args[0]
+        except (KafkaException, SystemError) as error:
+            failure = kafka_error(error)
+            if failure is None:
+                raise
             if failure.code() not in FENCED or time.monotonic() > deadline:
                 cure = FOR_GOOD.get(failure.code())
                 reason = failure.str() if cure is None else f"{failure.str()}: {cure}"
@@ -106,23 +107,19 @@ def _produced(producer: Producer, topic: str, key: bytes, value: bytes) -> Messa
     """The record with its place, which is no reader's yet."""
     delivered: list[tuple[KafkaError | None, Message]] = []
     producer.produce(topic, value, key, on_delivery=lambda *answer: delivered.append(answer))
-    producer.flush(OPEN_S)
+    try:
+        producer.flush(OPEN_S)
+    except (KafkaException, SystemError) as error:
+        told = transaction_error(producer) or kafka_error(error)
+        if told is None:
+            raise
+        raise KafkaException(told) from error
     if not delivered:
         raise _undelivered(topic, f"no confirmation in {OPEN_S:g} s")
     failure, message = delivered[0]
     if failure is not None:
-        raise KafkaException(_cause(producer, failure))
+        raise KafkaException(transaction_error(producer) or failure)
     return message
-
-
-def _cause(producer: Producer, failure: KafkaError) -> KafkaError:
-    """What a lost record was lost for: transactions say it, deliveries often do not."""
-    try:
-        producer.abort_transaction(ABORT_S)
-    except KafkaException as told:
-        found: KafkaError = told.args[0]
-        return found
-    return failure
 
 
 def _values_before(cluster: Cluster, mine: Message) -> list[bytes | None]:

@@ -4,6 +4,7 @@ What is sent may be sent again by whoever comes next; `streams/kafka/origin.py` 
 once all the same.
 """
 
+import contextlib
 import time
 from collections.abc import Sequence
 
@@ -11,7 +12,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from schemas.errors import BusError
 from streams.kafka.cluster import Cluster
-from streams.kafka.producer import FOR_GOOD, TIMEOUT_S
+from streams.kafka.producer import TIMEOUT_S
+from streams.kafka.refusals import ABORT_S, FOR_GOOD, kafka_error
 from streams.kafka.transaction import Output
 
 __all__ = ["Forwarder"]
@@ -73,14 +75,19 @@ class Forwarder:
                     return self._late(len(self._producer))
             left = self._producer.flush(max(deadline - time.monotonic(), 0.0))
         except (KafkaException, SystemError) as error:
-            # confluent-kafka calls back about the other records with the exception pending.
-            told = error if isinstance(error, KafkaException) else error.__cause__
-            if not isinstance(told, KafkaException):
+            self._hear_the_rest()
+            reason = self._refused or kafka_error(error)
+            if reason is None:
                 raise
-            return self._refusal(self._refused or told.args[0])
+            return self._refusal(reason)
         if self._refused is not None:
             return self._refusal(self._refused)
         return self._late(left) if left else None
+
+    def _hear_the_rest(self) -> None:
+        """Let the producer tell of each record that it has not told of yet."""
+        with contextlib.suppress(KafkaException, SystemError):
+            self._producer.flush(ABORT_S)
 
     def _produced(self, out: Output, deadline: float) -> bool:
         """Hand a record over, as soon as there is room for it; False if there is none for long."""

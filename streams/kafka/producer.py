@@ -10,29 +10,17 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from schemas.errors import BusError, FencedError
 from streams.kafka.cluster import Cluster
+from streams.kafka.refusals import ABORT_S, FOR_GOOD, kafka_error, transaction_error
 from streams.kafka.transaction import Output
 from streams.kafka.turn import NO_TURN, Turn
 
-__all__ = ["FOR_GOOD", "TransactionalProducer"]
+__all__ = ["TransactionalProducer"]
 
 log = structlog.get_logger()
 
 TIMEOUT_S = 30.0
 ANY_PARTITION = -1  # the partitioner's choice
 BACK_TO_BACK_S = 0.005  # a transaction that comes so soon after the last may be put off by 20 ms
-ABORT_S = 2.0  # for the abort of what is given up: the next owner's fence aborts it as well
-FOR_GOOD = {  # what a broker refuses however often it is asked, and what helps
-    KafkaError.MSG_SIZE_TOO_LARGE: "raise the topic's max.message.bytes: `groundswell topics "
-    "ensure` says to what",
-    KafkaError.RECORD_LIST_TOO_LARGE: "raise the topic's max.message.bytes: `groundswell topics "
-    "ensure` says to what",
-    KafkaError.INVALID_RECORD: "see the broker's log for what it has against the record",
-    KafkaError.POLICY_VIOLATION: "see the broker's policies",
-    KafkaError.TOPIC_AUTHORIZATION_FAILED: "grant this user WRITE on the topic",
-    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "grant this user WRITE on the "
-    "transactional id",
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "grant this user IDEMPOTENT_WRITE on the cluster",
-}
 
 
 class TransactionalProducer:
@@ -137,17 +125,24 @@ class TransactionalProducer:
                 with turn:
                     self._produce(self._messages(outputs, changes), turn)
                 self._end()
-            except KafkaException as error:
-                self._recover(error.args[0], deadline)
+            except (KafkaException, SystemError) as error:
+                self._recover(self._told(error), deadline)
             else:
                 self._ended_at = time.monotonic()
                 return self._last_offset
 
+    def _told(self, error: Exception) -> KafkaError:
+        """What went wrong."""
+        told = kafka_error(error)
+        if told is None or told.code() == KafkaError._FATAL:  # noqa: SLF001 - public, as those below
+            told = transaction_error(self._producer) or told
+        if told is None:
+            raise error
+        return told
+
     def _recover(self, error: KafkaError, deadline: float) -> None:
         """After a failed transaction: abort it so that it can be tried again, or raise."""
         where = f"shard {self._shard}"
-        if error.code() == KafkaError._FATAL:  # noqa: SLF001 - public, as those below
-            error = self._fatal(error)
         if error.code() in (
             KafkaError._FENCED,  # noqa: SLF001 - confluent-kafka's public names start so
             KafkaError.PRODUCER_FENCED,
@@ -158,7 +153,7 @@ class TransactionalProducer:
             raise BusError(f"{where}: the transaction failed, nothing was committed: {error.str()}")
         cure = FOR_GOOD.get(error.code())
         if cure is not None:
-            with contextlib.suppress(KafkaException):
+            with contextlib.suppress(KafkaException, SystemError):
                 self._producer.abort_transaction(ABORT_S)  # readers wait for open transactions
             raise BusError(
                 f"{where}: the broker refuses the transaction, nothing was committed: "
@@ -169,17 +164,8 @@ class TransactionalProducer:
         log.warning("transaction_retried", shard=where, error=error.str())
         try:
             self._producer.abort_transaction(TIMEOUT_S)
-        except KafkaException as abort:
-            self._recover_abort(abort.args[0], where)
-
-    def _fatal(self, error: KafkaError) -> KafkaError:
-        """What was fatal: `produce` says no more than that something was, transactions say it."""
-        try:
-            self._producer.abort_transaction(ABORT_S)
-        except KafkaException as told:
-            found: KafkaError = told.args[0]
-            return found
-        return error
+        except (KafkaException, SystemError) as abort:
+            self._recover_abort(self._told(abort), where)
 
     def _recover_abort(self, error: KafkaError, where: str) -> None:
         if error.fatal():
@@ -195,10 +181,6 @@ class TransactionalProducer:
             except KafkaException as error:
                 if not error.args[0].retriable() or time.monotonic() > deadline:
                     raise
-            except SystemError as error:
-                # confluent-kafka calls back about purged messages with the exception pending.
-                cause = error.__cause__ or error.__context__
-                raise (cause if isinstance(cause, KafkaException) else error) from None
             else:
                 return
 

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import NewTopic
 
 from schemas.errors import FencedError
@@ -45,6 +45,21 @@ def test_a_fenced_producer_goes_on_saying_so(fenced):
 
 
 def test_a_fatal_error_that_a_send_only_hints_at_is_known_as_the_fence_that_it_was(fenced):
-    hint = KafkaError(KafkaError._FATAL, "Fatal error", fatal=True)
+    hint = KafkaException(KafkaError(KafkaError._FATAL, "Fatal error", fatal=True))
     with pytest.raises(FencedError, match="another owner"):
-        fenced._recover(hint, time.monotonic() + 1)
+        fenced._recover(fenced._told(hint), time.monotonic() + 1)
+
+
+def test_an_exception_that_lost_its_cause_is_known_as_the_fence_that_it_was(fenced):
+    lost = SystemError("returned NULL without setting an exception")
+    with pytest.raises(FencedError, match="another owner"):
+        fenced._recover(fenced._told(lost), time.monotonic() + 1)
+
+
+def test_an_exception_that_is_nothing_of_the_brokers_is_passed_on(kafka, namespace):
+    topic = f"{namespace}changes"
+    kafka.admin.create_topics([NewTopic(topic, 1, 1)])[topic].result()
+    made = producer(kafka, topic)
+    made.begin(b"key")
+    with pytest.raises(SystemError, match="something else"):
+        made._told(SystemError("something else"))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
+from confluent_kafka import KafkaException, Producer
 
 from schemas.errors import BusError, FencedError
 from schemas.topics import DEAD_LETTERS, USER_EVENTS
@@ -187,11 +188,14 @@ def small(bench):
     def send(*values: bytes) -> None:
         forwarder.send([Output(topic, b"", value, None, None) for value in values])
 
-    return send, lambda: [record.value for record in read_all(cluster, bench.prefix + "small")]
+    def held() -> list[bytes | None]:
+        return [record.value for record in read_all(cluster, bench.prefix + "small")]
+
+    return forwarder, send, held
 
 
 def test_behind_a_record_that_is_refused_nothing_is_sent(small):
-    send, held = small
+    _, send, held = small
     send(b"first")
     with pytest.raises(BusError, match=r"refuses a record.*raise the topic's max.message.bytes"):
         send(b"-" * 4000, b"second")
@@ -200,8 +204,40 @@ def test_behind_a_record_that_is_refused_nothing_is_sent(small):
     assert held() == [b"first"]
 
 
+class Unclear:
+    """A producer that ends with an exception that tells nothing, as confluent-kafka's may."""
+
+    def __init__(self, producer: Producer, *, tells_first: bool) -> None:
+        self._producer = producer
+        self._silent = not tells_first
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._producer, name)
+
+    def flush(self, timeout: float) -> int:
+        if self._silent:
+            self._silent = False
+            raise SystemError("returned NULL without setting an exception")
+        try:
+            return self._producer.flush(timeout)
+        except (KafkaException, SystemError):
+            raise SystemError("returned NULL without setting an exception") from None
+
+
+@pytest.mark.parametrize("tells_first", [True, False])
+def test_what_was_refused_is_told_whatever_is_raised_meanwhile(small, tells_first):
+    forwarder, send, held = small
+    send(b"first")
+    forwarder._producer = Unclear(forwarder._producer, tells_first=tells_first)
+    with pytest.raises(BusError, match=r"refuses a record.*raise the topic's max.message.bytes"):
+        send(b"-" * 4000, b"second")
+    with pytest.raises(BusError, match="refuses a record"):
+        send(b"third")
+    assert held() == [b"first"]
+
+
 def test_a_record_that_no_producer_takes_is_not_passed_over(small):
-    send, held = small
+    _, send, held = small
     with pytest.raises(BusError, match="refuses a record"):
         send(b"-" * (17 * 1024 * 1024), b"second")
     assert held() == []
