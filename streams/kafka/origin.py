@@ -15,7 +15,7 @@ from streams.kafka.transaction import Headers, Incoming
 __all__ = ["ORIGIN", "Marks", "origin_headers", "unrepeated"]
 
 ORIGIN = "groundswell-origin"
-MARK = b"!from/"  # in a shard's state: the last record taken of a source partition
+MARK = b"!from/"  # in a shard's state: the last record that an input took of a source partition
 
 
 def origin_headers(source: str, partition: int, offset: int) -> Headers:
@@ -33,7 +33,9 @@ def _origin_of(record: Incoming) -> tuple[bytes, int] | None:
 
 
 class Marks:
-    """The last record that a shard has taken of each source partition.
+    """The last record that each input of a shard has taken of each source partition.
+
+    By input: those that a source's records are sent on to are not read in step.
 
     Parameters
     ----------
@@ -43,37 +45,39 @@ class Marks:
 
     def __init__(self, read: Callable[[bytes], bytes | None]) -> None:
         self._read = read
-        self._last: dict[bytes, int] = {}
+        self._last: dict[bytes, int] = {}  # by key in the state
 
     def sift(self, records: Sequence[Incoming]) -> tuple[Sequence[Incoming], dict[bytes, int]]:
-        """The records that were not taken before, and how far that comes: see `keep`."""
+        """An input's records that were not taken before, and how far that comes: see `keep`."""
         if not any(record.headers for record in records):
             return records, {}
+        of_input = MARK + records[0].topic.encode() + b"/"
         moved: dict[bytes, int] = {}
         new = []
         for record in records:
             origin = _origin_of(record)
             if origin is not None:
                 source, offset = origin
-                last = moved.get(source)
-                if offset <= (self._taken(source) if last is None else last):
+                mark = of_input + source
+                last = moved.get(mark)
+                if offset <= (self._taken(mark) if last is None else last):
                     continue
-                moved[source] = offset
+                moved[mark] = offset
             new.append(record)
         if len(new) < len(records):
             REPEATED.labels(records[0].topic).inc(len(records) - len(new))
         return new, moved
 
-    def _taken(self, source: bytes) -> int:
-        last = self._last.get(source)
+    def _taken(self, mark: bytes) -> int:
+        last = self._last.get(mark)
         if last is None:
-            last = self._last[source] = int(self._read(MARK + source) or b"-1")
+            last = self._last[mark] = int(self._read(mark) or b"-1")
         return last
 
     @staticmethod
     def changes(moved: Mapping[bytes, int]) -> dict[bytes, bytes]:
         """What the state keeps of it."""
-        return {MARK + source: b"%d" % offset for source, offset in moved.items()}
+        return {mark: b"%d" % offset for mark, offset in moved.items()}
 
     def keep(self, moved: Mapping[bytes, int]) -> None:
         """It is committed."""
@@ -81,13 +85,14 @@ class Marks:
 
 
 def unrepeated(records: Iterable[Incoming]) -> Iterator[Incoming]:
-    """The records of a topic, read from its beginning, less those that stand there again."""
-    last: dict[tuple[int, bytes], int] = {}
+    """The records of topics, read from their beginning, less those that stand there again."""
+    last: dict[tuple[str, int, bytes], int] = {}
     for record in records:
         origin = _origin_of(record)
         if origin is not None:
             source, offset = origin
-            if offset <= last.get((record.partition, source), -1):
+            mark = record.topic, record.partition, source
+            if offset <= last.get(mark, -1):
                 continue
-            last[record.partition, source] = offset
+            last[mark] = offset
         yield record

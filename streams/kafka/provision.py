@@ -1,10 +1,10 @@
 """Topics: made as the contract says, verified, and known by their ids."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import stamina
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, Uuid
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from schemas.errors import BusError, SettingsError, TopicError
@@ -21,6 +21,7 @@ __all__ = [
 
 TIMEOUT_S = 30.0
 ROOM_FOR_HEADERS = 64 * 1024
+NO_ID = str(Uuid(0, 0))
 HEADER_BYTES = 4096  # room for a batch's and a record's headers
 
 
@@ -131,10 +132,11 @@ def ensure_topics(
     ------
     TopicError
         Where a topic is missing and may not be made, or has another partition count or size
-        limit than it must have: the message names both.
+        limit than it must have: the message names both. Where the brokers know no topic ids.
     """
     names = [shape.prefix + topic.name for topic in TOPICS]
     states = describe_topics(admin, [*names, *shape.sources])
+    _verify_ids(states.values())
     for source in shape.sources:
         if source not in states:
             raise TopicError(
@@ -200,6 +202,16 @@ def _await_topics(admin: AdminClient, names: Sequence[str]) -> dict[str, TopicSt
                 raise TopicError(f"topics were made but are not to be seen: {', '.join(unseen)}")
             return states
     raise AssertionError  # pragma: no cover - the last attempt returns or raises
+
+
+def _verify_ids(states: Iterable[TopicState]) -> None:
+    """By its id a topic that was made again is told from the one before: KIP-516."""
+    for state in states:
+        if state.topic_id == NO_ID:
+            raise TopicError(
+                f"the brokers give topic {state.name} no id, by which records of two topics are "
+                "told apart: Kafka 2.8 or later is needed, on all brokers"
+            )
 
 
 def _verify_source(state: TopicState) -> None:

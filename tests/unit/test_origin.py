@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from msgspec.structs import replace
 
 from streams.kafka.origin import MARK, Marks, origin_headers, unrepeated
 from streams.kafka.transaction import Incoming
@@ -59,11 +60,20 @@ def test_each_partition_of_a_topic_counts_by_itself():
     assert taken == [(0, 0), (1, 0), (1, 1)]
 
 
+def test_each_input_counts_by_itself():
+    shard = Shard()
+    rewards = [replace(one, topic="rewards") for one in log(5, 7)]
+    assert shard.take(rewards) == [0, 1]
+    assert shard.take(log(4, 6, 6)) == [0, 1]
+    taken = [(one.topic, one.offset) for one in unrepeated([*rewards, *log(4, 6, 6)])]
+    assert taken == [("rewards", 0), ("rewards", 1), ("user-events", 0), ("user-events", 1)]
+
+
 def test_a_shard_knows_it_after_it_was_opened_again_and_from_one_batch_to_the_next():
     shard = Shard()
     assert shard.take(log(1, 2, 3)) == [0, 1, 2]
     assert shard.take(log(3, 4)) == [1]
-    assert set(shard.state) == {MARK + b"topic-id/0"}
+    assert set(shard.state) == {MARK + b"user-events/topic-id/0"}
     assert shard.opened_again().take(log(2, 4, 5)) == [2]
 
 

@@ -18,7 +18,7 @@ from tests.bench.speed.latency import Latencies, measure, peer
 from tests.bench.speed.rounds import interleaved
 from tests.kafka.harness import EVENTS, Deployment, campaign, deployment
 
-ROUNDS = 3
+ROUNDS = 5
 EVENTS_A_ROUND = 2000
 MOST_MS, MOST_RATIO = 50.0, 2.0
 DAY_MS = 86_400_000

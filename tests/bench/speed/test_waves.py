@@ -19,7 +19,7 @@ from tests.kafka.harness import wait_until
 pytestmark = [pytest.mark.bench, pytest.mark.kafka, pytest.mark.timeout(3_600)]
 
 USERS = int(os.environ.get("GROUNDSWELL_BENCH_USERS", "30000"))
-ROUNDS = 3
+ROUNDS = 5
 
 
 def test_wave_decisions_beside_loops_that_do_not_think(stages):
