@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer import fetcher as aiokafka_fetcher
 from faust.transport.drivers import aiokafka as driver
@@ -28,8 +29,7 @@ __all__ = ["ConsumerThread", "Fetched", "Progress"]
 FETCH_WAIT_MS = 100  # one fetch is in flight to a broker: this bounds how long others wait for it
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(msgspec.Struct, frozen=True, gc=False):
     """Where a partition stood at one moment."""
 
     position: int  # the next offset that would be fetched
@@ -57,8 +57,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.progress: dict[TP, Progress] = {}
-        self._woken: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[None] | None = None
         self._chains: dict[TP, tuple[int, int]] = {}  # position after the last fetch, last record
+        self._states_of: Any = None  # the assignment that these are of
+        self._states: list[tuple[TP, Any]] = []
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -100,8 +102,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         self.thread_loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
-        if self._woken is not None and not self._woken.done():
-            self._woken.set_result(None)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def _fetch_records(
         self,
@@ -120,15 +122,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         with fetcher._subscriptions.fetch_context():  # noqa: SLF001
             records = await self._drain(fetcher, active_partitions, max_records)
             if not records and timeout:
-                waiter = fetcher._create_fetch_waiter()  # noqa: SLF001
-                self._woken = asyncio.get_running_loop().create_future()
-                await asyncio.wait(
-                    (waiter, self._woken), timeout=timeout, return_when=asyncio.FIRST_COMPLETED
-                )
-                if not waiter.done():
-                    waiter.cancel()
-                elif not fetcher._closed:  # noqa: SLF001
-                    waiter.result()  # raises where the client may not read
+                self._waiter = fetcher._create_fetch_waiter()  # noqa: SLF001
+                too_long = asyncio.get_running_loop().call_later(timeout, self._wake)
+                try:
+                    await self._waiter  # raises where the client may not read
+                finally:
+                    too_long.cancel()
+                if not fetcher._closed:  # noqa: SLF001
                     records = await self._drain(fetcher, active_partitions, max_records)
             return records
 
@@ -144,8 +144,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         if subscriptions.reassignment_in_progress or not assignment or not assignment.active:
             await asyncio.sleep(0.02)
             return {}
-        states = {TP(*tp): assignment.state_value(tp) for tp in assignment.tps}
-        starts = {tp: state._position for tp, state in states.items()}  # noqa: SLF001
+        if assignment is not self._states_of:
+            self._states_of = assignment
+            self._states = [(TP(*tp), assignment.state_value(tp)) for tp in assignment.tps]
+        starts = [state._position for _, state in self._states]  # noqa: SLF001
         for waiting in fetcher._records.values():  # noqa: SLF001
             unpacking = getattr(waiting, "_partition_records", None)
             if unpacking is not None:  # not an error
@@ -153,22 +155,33 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         drained: dict[TP, list[Incoming]] = await fetcher.fetched_records(
             partitions, timeout=0, max_records=max_records
         )
-        drained = {TP(*tp): records for tp, records in drained.items()}
         fetched: dict[TP, Fetched] = {}
-        for tp, state in states.items():
-            if not state.has_valid_position:
-                continue
-            position, start = state._position, starts[tp]  # noqa: SLF001
-            records = drained.get(tp, [])
-            jumps = self._note_jumps(tp, start, position, records)
-            if records:
-                fetched[tp] = Fetched(records, jumps)
-            end = state.lso if state.lso is not None else state.highwater
-            if end is not None and state.timestamp is not None:
-                last = self._chains[tp][1]
-                # As late as the broker's last answer: without one nothing is known of the end.
-                self.progress[tp] = Progress(position, end, last, state.timestamp)
+        for (tp, state), start in zip(self._states, starts, strict=True):
+            part = self._note(tp, state, start, drained.get(tp, []))
+            if part is not None:
+                fetched[tp] = part
         return fetched
+
+    def _note(
+        self, tp: TP, state: Any, start: int | None, records: list[Incoming]
+    ) -> Fetched | None:
+        """Note where a partition stands; what was fetched of it, if anything was."""
+        position, at_ms = state._position, state.timestamp  # noqa: SLF001
+        if position is None:
+            return None
+        end = state.lso if state.lso is not None else state.highwater
+        known = self.progress.get(tp)
+        if known is not None and known.position == start == position:  # nothing of it was fetched
+            if known.end == end and known.at_ms == at_ms:
+                return None
+            jumps, last = {}, known.last
+        else:
+            jumps = self._note_jumps(tp, start, position, records)
+            last = self._chains[tp][1]
+        if end is not None and at_ms is not None:
+            # As late as the broker's last answer: without one nothing is known of the end.
+            self.progress[tp] = Progress(position, end, last, at_ms)
+        return Fetched(records, jumps) if records else None
 
     def _note_jumps(
         self, tp: TP, start: int | None, position: int, records: Sequence[Incoming]
