@@ -62,8 +62,9 @@ USER_EVENTS = Topic(
     key="user",
     partitioning=Partitioning.USERS,
     record=UserEvent,
-    doc="Events about users, re-keyed by ingest; after a kill some stand again, with the same "
-    "groundswell-origin, and count once. Folded into profiles.",
+    doc="Events about users, re-keyed by ingest; after a kill some stand again, and count once: a "
+    "groundswell-origin (source/partition/offset) that does not lie behind the last one of its "
+    "source and partition is such. Folded into profiles.",
 )
 REWARDS = Topic(
     name="rewards",
@@ -71,7 +72,7 @@ REWARDS = Topic(
     partitioning=Partitioning.USERS,
     record=Reward,
     doc="Clicks, purchases, dismissals, unsubscribes and receipts, re-keyed by ingest; after a "
-    "kill some stand again, with the same groundswell-origin, and count once.",
+    "kill some stand again, and count once: see user-events.",
 )
 LOGGED_DECISIONS = Topic(
     name="logged-decisions",
@@ -169,7 +170,8 @@ INGEST_CHANGELOG = Topic(
     partitioning=Partitioning.SOURCES,
     record=None,
     compacted=True,
-    doc="The offsets of the company's own topics that have been ingested.",
+    doc="How far the company's own topics have been ingested, half a second behind, and what of "
+    "them stands in the dead letters.",
 )
 DEAD_LETTERS = Topic(
     name="dead-letters",

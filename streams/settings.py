@@ -82,7 +82,12 @@ class Settings(BaseSettings):
     rebalance_timeout_s: float = Field(
         60.0, ge=1.0, description="Workers have so long to hand over, restoring included"
     )
-    transaction_timeout_s: float = Field(30.0, ge=1.0, description="An open transaction is aborted")
+    transaction_timeout_s: float = Field(
+        30.0,
+        ge=1.0,
+        description="A transaction that is open for so long is aborted, and its worker ends (exit "
+        "3); a triggered send is decided within one",
+    )
     store_cache_mb: int = Field(
         24,
         ge=1,

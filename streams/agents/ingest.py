@@ -1,4 +1,4 @@
-"""The company's own records, checked and re-keyed exactly once."""
+"""The company's own records, checked, and sent on under their users."""
 
 from collections.abc import Mapping, Sequence
 

@@ -16,9 +16,8 @@ from schemas.wire import Codec, Unreadable
 from streams.commands.connect import Bootstrap, connect
 from streams.core.policies.parameters import nearest
 from streams.kafka.cluster import cluster_of
-from streams.kafka.origin import ORIGIN
 from streams.kafka.read import follow, read_all
-from streams.kafka.transaction import Incoming
+from streams.kafka.transaction import ORIGIN, Incoming
 from streams.settings import Settings
 
 __all__ = ["app"]

@@ -36,6 +36,7 @@ class Forwarder:
         self._prefix = prefix
         self._refused: KafkaError | None = None  # what ended the producer
         self._failure: BusError | None = None
+        self._heard_at = 0.0  # of a record last
         self._producer = Producer(
             cluster.client(
                 {
@@ -58,8 +59,8 @@ class Forwarder:
         Raises
         ------
         BusError
-            If the broker refuses one, or does not answer: the first of them may have been sent,
-            and nothing more is.
+            If the broker refuses one, or acknowledges none for long: the first of them may have
+            been sent, and after the second the others still may be.
         """
         if self._failure is None:
             self._failure = self._sent(outputs)
@@ -68,28 +69,37 @@ class Forwarder:
 
     def _sent(self, outputs: Sequence[Output]) -> BusError | None:
         """Send; what went wrong, if something did."""
-        deadline = time.monotonic() + TIMEOUT_S
+        self._heard_at = time.monotonic()
         try:
             for out in outputs:
-                if not self._produced(out, deadline):
+                if not self._produced(out):
                     return self._late(len(self._producer))
-            left = self._producer.flush(max(deadline - time.monotonic(), 0.0))
+            while left := self._producer.flush(max(self._left_s(), 0.0)):
+                if self._left_s() <= 0.0:
+                    return self._late(left)
         except (KafkaException, SystemError) as error:
             self._hear_the_rest()
-            reason = self._refused or kafka_error(error)
+            reason = self._reason(kafka_error(error))
             if reason is None:
                 raise
             return self._refusal(reason)
-        if self._refused is not None:
-            return self._refusal(self._refused)
-        return self._late(left) if left else None
+        return None if self._refused is None else self._refusal(self._refused)
+
+    def _left_s(self) -> float:
+        """How long the next acknowledgement may take yet: a slow broker is no reason to end."""
+        return self._heard_at + TIMEOUT_S - time.monotonic()
+
+    def _reason(self, raised: KafkaError | None) -> KafkaError | None:
+        """Of what was told of a record and what was raised, the one that says what helps."""
+        told = [error for error in (self._refused, raised) if error is not None]
+        return next((error for error in told if error.code() in FOR_GOOD), next(iter(told), None))
 
     def _hear_the_rest(self) -> None:
         """Let the producer tell of each record that it has not told of yet."""
         with contextlib.suppress(KafkaException, SystemError):
             self._producer.flush(ABORT_S)
 
-    def _produced(self, out: Output, deadline: float) -> bool:
+    def _produced(self, out: Output) -> bool:
         """Hand a record over, as soon as there is room for it; False if there is none for long."""
         topic = self._prefix + out.topic.name
         while True:
@@ -99,7 +109,7 @@ class Forwarder:
                 )
             except BufferError:
                 self._producer.poll(0.05)
-                if time.monotonic() > deadline:
+                if self._left_s() <= 0.0:
                     return False
             else:
                 return True
@@ -113,10 +123,11 @@ class Forwarder:
 
     def _late(self, left: int) -> BusError:
         return BusError(
-            f"shard {self._shard}: {left} records that are sent on were not acknowledged for "
-            f"{TIMEOUT_S:g} s: check that the brokers are up"
+            f"shard {self._shard}: {left} records that are sent on were not acknowledged, none of "
+            f"them for {TIMEOUT_S:g} s: check that the brokers are up"
         )
 
     def _note(self, error: KafkaError | None, _message: Message) -> None:
+        self._heard_at = time.monotonic()
         if error is not None and self._refused is None:
             self._refused = error

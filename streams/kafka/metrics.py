@@ -15,7 +15,7 @@ __all__ = [
 ]
 
 APPLIED = Counter("groundswell_records_applied", "Input records that the state contains", ["input"])
-EMITTED = Counter("groundswell_records_emitted", "Records committed to a topic", ["topic"])
+EMITTED = Counter("groundswell_records_emitted", "Records written to a topic", ["topic"])
 COMMIT_SECONDS = Histogram(
     "groundswell_commit_seconds",
     "Time that a shard's transaction took",

@@ -7,14 +7,15 @@ owners before it have sent: so the first copies stand in their order, and what d
 the last one taken is a repetition. One number a source partition tells them apart.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from streams.kafka.metrics import REPEATED
-from streams.kafka.transaction import Headers, Incoming
+from streams.kafka.transaction import ORIGIN, Headers, Incoming
 
-__all__ = ["ORIGIN", "Marks", "origin_headers", "unrepeated"]
+__all__ = ["Marks", "origin_headers", "unrepeated"]
 
-ORIGIN = "groundswell-origin"
+FORM = re.compile(rb"(.{1,64}/\d{1,10})/(\d{1,19})", re.DOTALL)  # source partition, offset
 MARK = b"!from/"  # in a shard's state: the last record that an input took of a source partition
 
 
@@ -26,9 +27,9 @@ def origin_headers(source: str, partition: int, offset: int) -> Headers:
 def _origin_of(record: Incoming) -> tuple[bytes, int] | None:
     """Source partition and offset; None for a record that its own producer put there."""
     for name, value in record.headers:
-        if name == ORIGIN and value:
-            source, _, offset = value.rpartition(b"/")
-            return (source, int(offset)) if source and offset.isdigit() else None
+        if name == ORIGIN:
+            told = FORM.fullmatch(value or b"")
+            return None if told is None else (told[1], int(told[2]))
     return None
 
 

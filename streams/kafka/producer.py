@@ -148,7 +148,10 @@ class TransactionalProducer:
             KafkaError.PRODUCER_FENCED,
             KafkaError.INVALID_PRODUCER_EPOCH,
         ):
-            raise FencedError(f"{where} has another owner now: {error.str()}")
+            raise FencedError(
+                f"{where} has another owner now, or stood still for longer than "
+                f"GROUNDSWELL_TRANSACTION_TIMEOUT_S: {error.str()}"
+            )
         if error.fatal() or not (error.txn_requires_abort() or error.retriable()):
             raise BusError(f"{where}: the transaction failed, nothing was committed: {error.str()}")
         cure = FOR_GOOD.get(error.code())

@@ -212,13 +212,14 @@ class Shard:
         handler(tx, [record for record in fresh if record.offset not in aside])
         times, tx.times = tx.times, {}  # come to once all are sent on
         if not tx.empty:
-            self._aside = {
+            put = {
                 name: {offset for offset in known if offset > self.applied(name)}
                 for name, known in {**self._aside, topic: {*aside, *tx.put_aside}}.items()
             }
-            tx.put(ASIDE, msgspec.msgpack.encode(self._aside))
+            tx.put(ASIDE, msgspec.msgpack.encode(put))
             self._commit_all(tx, applied={})
-        source = self._config.topic_ids.get(topic) or topic
+            self._aside = put
+        source = self._config.topic_ids[topic]
         forwarder.send(
             [
                 Output(
@@ -307,6 +308,8 @@ class Shard:
         )
         tx.changes[META] = msgspec.msgpack.encode(meta)
         self._check_sizes(tx)
+        if tx.forwards and self._forwarder is None:
+            raise ShardError(f"shard {self._name} sends records on, and its kind does not say so")
         with COMMIT_SECONDS.time():
             turn = self._turn_for(len(tx.outputs) + len(tx.changes))
             last_offset = self._producer.commit(tx.outputs, tx.changes, turn)

@@ -161,18 +161,20 @@ class Shards:
 
     async def _close(self, leaving: set[ShardId]) -> None:
         self._held -= leaving
-        for key in leaving:
-            async with self._gates[key]:
-                shard = self._open.pop(key, None)
-                runner = self._runners.pop(key, None)
-                if runner is not None:
-                    runner.cancel()
-                if shard is not None:
-                    await self._in_thread(shard.close)
-                    self._closed(*key)
+        await asyncio.gather(*(self._close_one(key) for key in leaving))
         self._count_open()
         if leaving:
             log.info("shards_closed", shards=["/".join(map(str, key)) for key in sorted(leaving)])
+
+    async def _close_one(self, key: ShardId) -> None:
+        async with self._gates[key]:
+            shard = self._open.pop(key, None)
+            runner = self._runners.pop(key, None)
+            if runner is not None:
+                runner.cancel()
+            if shard is not None:
+                await self._in_thread(shard.close)
+                self._closed(*key)
 
     async def drain(self) -> None:
         """Let go of everything: the worker is asked to stop."""
@@ -238,7 +240,7 @@ class Shards:
         feed.put(chunk)
 
     async def _apply(self, tp: TP, handler: Handler, part: list[Chunk]) -> None:
-        """Apply a part of an input in one transaction."""
+        """Apply a part of an input, all of it or nothing."""
         await self.may_work.wait()
         key = (self._kinds[tp.topic].name, tp.partition)
         hole = None

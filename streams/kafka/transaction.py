@@ -11,9 +11,10 @@ from schemas.wire import Codec
 from streams.kafka.store import Store
 from streams.kafka.turn import Turn
 
-__all__ = ["Headers", "Incoming", "Output", "Transaction"]
+__all__ = ["ORIGIN", "Headers", "Incoming", "Output", "Transaction"]
 
 Headers = list[tuple[str, bytes]]
+ORIGIN = "groundswell-origin"  # where a record that ingest sent on came from
 
 
 class Incoming(msgspec.Struct, frozen=True, gc=False):
@@ -135,9 +136,12 @@ class Transaction:
         self.forwards.append((topic, key.encode(), record))
 
     def dead_letter(self, record: Incoming, reason: str) -> None:
-        """Put a record that cannot be processed aside, as it came, with origin and reason."""
+        """Put a record that cannot be processed aside, as it came, with origin and reason.
+
+        Put back once that is mended it is no repetition, so it does not say that it was sent on.
+        """
         headers: Headers = [
-            *record.headers,
+            *(header for header in record.headers if header[0] != ORIGIN),
             ("kafka_dlt-original-topic", record.topic.encode()),
             ("kafka_dlt-original-partition", str(record.partition).encode()),
             ("kafka_dlt-original-offset", str(record.offset).encode()),

@@ -52,7 +52,7 @@ class Bench:
             transaction_timeout_s=10,
             codec=Codec(),
             store_options=StoreOptions(64),
-            topic_ids=self.ids([self.input, self.prefix + SHARD_CHANGELOG.name]),
+            topic_ids=self.ids([*self.kind.inputs, self.prefix + self.kind.changelog.name]),
             turn=self.turn,
         )
         return Shard(self.kind, 0, config)

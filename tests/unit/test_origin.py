@@ -83,7 +83,20 @@ def test_what_was_not_committed_was_not_taken():
     assert shard.take(log(1, 2)) == [0, 1]
 
 
-@pytest.mark.parametrize("value", [b"", b"7", b"topic/0/", b"topic/0/x", b"/7", b"topic/0/-7"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"7",
+        b"topic/0/",
+        b"topic/0/x",
+        b"/7",
+        b"topic/0/-7",
+        b"topic/x/7",
+        b"topic/0/" + b"9" * 5000,
+        b"t" * 99 + b"/0/7",
+    ],
+)
 def test_a_header_that_says_nothing_is_no_origin(value):
     twice = [
         Incoming("user-events", 0, rank, 0, b"", b"", [("groundswell-origin", value)])
