@@ -6,6 +6,7 @@ read from is found beside the state that belongs to it.
 """
 
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,12 @@ log = structlog.get_logger()
 # What was written lately is written again soon: only what has come to rest is worth compressing.
 # A wave's decision took 7 % less CPU than with all levels compressed.
 YOUNG_LEVELS, LEVELS = 2, 7
+BUFFER = 4 * 1024 * 1024  # of what is not in files yet, of each store
+# RocksDB lets a write wait for files under way, and for ever where the disk is full by then: it is
+# told not to, and what comes of that is seen here.
+STALLED = "Write stall"
+STALL_S = 0.002
+MOST_FILES = 36  # that wait to be merged; writes are not slowed down before, but stopped there
 
 
 class StoreOptions:
@@ -60,8 +67,10 @@ class StoreOptions:
         options = Options(raw_mode=True)
         options.create_if_missing(True)
         options.set_max_open_files(64)
-        options.set_write_buffer_size(4 * 1024 * 1024)
+        options.set_write_buffer_size(BUFFER)
         options.set_max_write_buffer_number(2)
+        options.set_level_zero_slowdown_writes_trigger(MOST_FILES)
+        options.set_level_zero_stop_writes_trigger(MOST_FILES)
         options.set_write_buffer_manager(self._unwritten)
         options.set_keep_log_file_num(2)
         options.set_max_background_jobs(2)
@@ -95,7 +104,7 @@ class Store:
                 "stop that one; if the disk is full, free some; if it is damaged, delete it: the "
                 "changelog restores it"
             ) from error
-        db.set_write_options(_without_log())
+        db.set_write_options(_how_to_write())
         return db
 
     def get(self, key: bytes) -> bytes | None:
@@ -112,14 +121,35 @@ class Store:
             If the disk refused what came before, for instance because it is full. Nothing may be
             written behind that: this batch is not in the store, and the next one may be.
         """
+        with self._told():
+            while not self._written(changes):
+                if self._failures:
+                    raise OSError(f"{self._failures} files could not be written: {self._room()}")
+                time.sleep(STALL_S)
+
+    def _written(self, changes: Mapping[bytes, bytes | None]) -> bool:
+        """Write unless that would have to wait: for files that are still being written."""
         batch = WriteBatch(raw_mode=True)
         for key, value in changes.items():
             if value is None:
                 batch.delete(key)
             else:
                 batch.put(key, value)
-        with self._told():
+        try:
             self._db.write(batch)
+        except Exception as error:
+            if STALLED in str(error):
+                return False
+            raise
+        return True
+
+    @property
+    def _failures(self) -> int:
+        return self._db.property_int_value("rocksdb.background-errors") or 0
+
+    def _room(self) -> str:
+        free = shutil.disk_usage(self._path).free
+        return "No space left on device" if free < BUFFER else "see its LOG"
 
     def flush(self) -> None:
         """Write all that was applied to files.
@@ -169,9 +199,10 @@ class Store:
             log.warning("store_not_flushed", path=str(self._path), why=str(error))
 
 
-def _without_log() -> WriteOptions:
+def _how_to_write() -> WriteOptions:
     options = WriteOptions()
     options.disable_wal = True
+    options.no_slowdown = True
     return options
 
 

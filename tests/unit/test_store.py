@@ -58,6 +58,31 @@ def test_a_full_disk_is_told_and_what_it_had_room_for_is_there_later(tmp_path: P
     assert held == whole(n)
 
 
+def test_a_write_waits_for_files_that_are_being_written_and_not_for_a_disk_that_failed(
+    tmp_path: Path, monkeypatch
+):
+    store = Store(tmp_path / "0", StoreOptions(1))
+    real, stalls = store._written, [False, False]
+    monkeypatch.setattr(store, "_written", lambda it: stalls.pop() if stalls else real(it))
+    store.write({b"a": b"1"})
+    assert (store.get(b"a"), stalls) == (b"1", [])
+    stalls.append(False)
+    monkeypatch.setattr(Store, "_failures", 1)
+    with pytest.raises(ShardError, match=r"refuses to write: 1 files could not be .* its LOG"):
+        store.write({b"a": b"2"})
+    assert store.get(b"a") == b"1"
+    store.close()
+
+
+def test_more_is_written_at_once_than_memory_has_room_for(tmp_path: Path):
+    store = Store(tmp_path / "0", StoreOptions(1))
+    for number in range(4_000):  # 40 MB: some of it has to wait
+        store.write(batch(number))
+    held = dict(store.scan(b""))
+    store.close()
+    assert held == whole(4_000)
+
+
 def written_and_killed(path: Path, *, flushed: bool) -> None:
     store = Store(path, StoreOptions(1))
     for number in range(1_000):
